@@ -1,0 +1,1 @@
+"""From source code to models one may publish: the library, free of Dagster."""
