@@ -1,0 +1,1 @@
+"""How functions run over tables: here, or wherever an engine takes them."""
