@@ -1,0 +1,1 @@
+"""Software Heritage's model of source code: identifiers, the graph, and the sources that fill it."""
