@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from stack_platform.adapters.config import LoraConfig
+from stack_platform.adapters.inject import inject, module_names, resolve, restore
+from stack_platform.adapters.layer import AdaptedLayer
+from stack_platform.errors import AdapterError
+
+
+def put(model, name="a", **fields):
+    config, targets = resolve(model, LoraConfig(**fields))
+    return inject(model, config, name, targets)
+
+
+def test_the_head_and_the_layers_of_a_model_are_found(llama):
+    names = module_names(llama())
+    assert names.head == "lm_head"
+    assert len(names.adaptable) == 2 * 7 + 1
+    assert names.others["model.embed_tokens"] == "Embedding"
+
+
+def test_an_adapted_model_shows_the_same_names(llama):
+    model = llama()
+    before = module_names(model).adaptable
+    put(model, target_modules="all-linear")
+    assert module_names(model).adaptable == before
+
+
+def test_defaults_are_found_in_real_models(llama, gpt2):
+    assert resolve(llama(), LoraConfig())[0].target_modules == ("q_proj", "v_proj")
+    config, _ = resolve(gpt2(), LoraConfig())
+    assert config.target_modules == ("c_attn",)
+    assert config.fan_in_fan_out
+
+
+def test_rank_pattern_reaches_the_tensors(llama):
+    layers = put(llama(), target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 3})
+    assert {layer.tensors("a")["lora_A"].shape[0] for p, layer in layers.items() if "k_proj" in p} == {3}
+    assert {layer.tensors("a")["lora_B"].shape[1] for p, layer in layers.items() if "q_proj" in p} == {8}
+
+
+def test_a_second_adapter_shares_the_layer(llama):
+    model = llama()
+    first = put(model, "a", target_modules=["q_proj"])
+    second = put(model, "b", target_modules=["q_proj", "v_proj"], r=2)
+    assert all(second[path] is layer for path, layer in first.items())
+    assert list(first["model.layers.0.self_attn.q_proj"].adapters) == ["a", "b"]
+
+
+def test_an_unknown_initialization_is_refused_before_the_model_changes(llama):
+    model = llama()
+    with pytest.raises(
+        AdapterError, match="init_lora_weights='pissa' is not known; known: True, False, 'gaussian'"
+    ):
+        put(model, init_lora_weights="pissa")
+    assert not any(isinstance(m, AdaptedLayer) for m in model.modules())
+
+
+@pytest.mark.parametrize(("full", "expected"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_adapters_are_kept_in_full_precision_unless_asked(llama, full, expected):
+    model = llama().bfloat16()
+    config, targets = resolve(model, LoraConfig())
+    layers = inject(model, config, "a", targets, full_precision=full)
+    assert {t.dtype for layer in layers.values() for t in layer.tensors("a").values()} == {expected}
+
+
+def test_restoring_puts_the_same_object_back(llama):
+    model = llama()
+    base = model.model.layers[0].self_attn.q_proj
+    for path, layer in put(model, target_modules=["q_proj"]).items():
+        restore(model, path, layer)
+    assert model.model.layers[0].self_attn.q_proj is base

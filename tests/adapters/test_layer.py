@@ -1,0 +1,151 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from stack_platform.adapters.layer import AdaptedLayer, Adapter
+from stack_platform.errors import AdapterError
+
+
+def adapted(dropout=0.0, dtype=torch.float32, variant="lora"):
+    torch.manual_seed(1)
+    layer = AdaptedLayer(nn.Linear(4, 3, dtype=dtype))
+    layer.add(
+        "a", Adapter(2, 4, dropout, variant), {"lora_A": torch.randn(2, 4), "lora_B": torch.randn(3, 2)}
+    )
+    layer.active = ("a",)
+    return layer
+
+
+X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_output_is_the_base_plus_the_scaled_product():
+    layer = adapted()
+    a, b = layer.tensors("a").values()
+    torch.testing.assert_close(layer(X), layer.base_layer(X) + 2 * X @ a.T @ b.T)
+
+
+def test_parameters_have_pefts_names():
+    assert {name for name, _ in adapted().named_parameters()} == {
+        "base_layer.weight",
+        "base_layer.bias",
+        "lora_A.a.weight",
+        "lora_B.a.weight",
+    }
+
+
+def test_an_inactive_or_disabled_adapter_changes_nothing():
+    layer = adapted()
+    base = layer.base_layer(X)
+    layer.enabled = False
+    assert torch.equal(layer(X), base)
+    layer.enabled, layer.active = True, ("other",)
+    assert torch.equal(layer(X), base)
+
+
+def test_active_adapters_add_up():
+    layer = adapted()
+    one = layer(X)
+    tensors = layer.tensors("a")
+    layer.add("b", layer.adapters["a"], tensors)
+    layer.active = ("a", "b")
+    torch.testing.assert_close(layer(X) - one, one - layer.base_layer(X))
+
+
+def test_dropout_acts_in_training_only():
+    layer = adapted(dropout=0.5)
+    assert not torch.equal(layer.train()(X), layer(X))
+    layer.eval()
+    assert torch.equal(layer(X), layer(X))
+    torch.testing.assert_close(layer(X), adapted()(X))
+
+
+def test_the_output_keeps_the_dtype_of_the_base():
+    layer = adapted(dtype=torch.bfloat16)
+    y = layer(X.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert layer.tensors("a")["lora_A"].dtype == torch.float32
+
+
+def test_autocast_runs_forward_and_backward():
+    layer = adapted()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(X)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert layer.tensors("a")["lora_A"].grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_unmerging_restores_every_bit(dtype):
+    layer = adapted(dtype=dtype)
+    parameter = layer.weight
+    bits = parameter.detach().clone()
+    layer.merge(["a"])
+    assert not torch.equal(layer.weight, bits)
+    layer.unmerge()
+    assert layer.weight is parameter
+    assert torch.equal(layer.weight, bits)
+
+
+@pytest.mark.parametrize("variant", ["lora", "rslora"])
+def test_a_merged_layer_computes_the_same(variant):
+    layer = adapted(variant=variant)
+    before = layer(X)
+    layer.merge(["a"])
+    torch.testing.assert_close(layer(X), before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bf16_merge_is_rounded_once():
+    layer = adapted(dtype=torch.bfloat16)
+    a, b = layer.tensors("a").values()
+    exact = (layer.weight.double() + 2 * b.double() @ a.double()).float().bfloat16()
+    layer.merge(["a"])
+    assert torch.equal(layer.weight, exact)
+
+
+def test_merging_twice_is_refused_and_an_unknown_name_merges_nothing():
+    layer = adapted()
+    layer.merge(["other"])
+    assert layer.merged_adapters == ()
+    layer.merge(["a"])
+    with pytest.raises(AdapterError, match="already merged with a"):
+        layer.merge(["a"])
+
+
+def test_the_original_is_no_part_of_the_state_of_a_merged_layer():
+    layer = adapted()
+    keys = layer.state_dict().keys()
+    layer.merge(["a"])
+    assert layer.state_dict().keys() == keys
+
+
+def test_a_layer_moved_while_merged_unmerges_in_its_new_dtype():
+    layer = adapted()
+    layer.merge(["a"])
+    layer.double()
+    layer.unmerge()
+    assert layer.weight.dtype == torch.float64
+
+
+def test_a_removed_adapter_leaves_no_parameters():
+    layer = adapted()
+    layer.remove("a")
+    assert {name for name, _ in layer.named_parameters()} == {"base_layer.weight", "base_layer.bias"}
+    assert torch.equal(layer(X), layer.base_layer(X))
+
+
+def test_a_layer_can_be_copied_and_pickled():
+    layer = adapted()
+    assert torch.equal(copy.deepcopy(layer)(X), layer(X))
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(X), layer(X))
+
+
+def test_it_answers_for_the_base_layer():
+    layer = adapted()
+    assert (layer.in_features, layer.out_features) == (4, 3)
+    assert layer.weight is layer.base_layer.weight
+    assert layer.bias is layer.base_layer.bias
