@@ -52,6 +52,7 @@ class Stage:
     version: str  # raised when the same input gives another output
     config: "DataclassInstance"  # frozen
     decide: Callable[[Slice], Iterator[Piece]]
+    find_input: "Callable[[Lake, Stage, str], Input]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +85,27 @@ def upstream_input(lake: Lake, stage: Stage, language: str) -> Input:
     return Input(lambda: partition.read("files"), partition.manifest.table_digest("files"))
 
 
-def run_stage(
-    lake: Lake,
-    stage: Stage,
-    languages: Sequence[str],
-    texts: Texts,
-    find_input: Callable[[Lake, Stage, str], Input] = upstream_input,
-) -> list[StageReport]:
+def run_stage(lake: Lake, stage: Stage, languages: Sequence[str], texts: Texts) -> list[StageReport]:
     """Bring the partitions of a stage up to date, one language after the other.
 
     Raises:
         TableError: the stage before was not materialized, or the counts of a partition do not add up.
 
     """
-    return [
-        _run_one(lake, stage, language, texts, find_input(lake, stage, language)) for language in languages
-    ]
+    return [_run_one(lake, stage, language, texts) for language in languages]
+
+
+def is_stale(lake: Lake, stage: Stage, language: str) -> bool:
+    """Tell whether a stage's partition is missing, or was made of another input or by other settings.
+
+    Raises:
+        TableError: the stage before was not materialized.
+
+    """
+    made = lake.latest(stage.name, language)
+    return made is None or made.manifest.fingerprint != _fingerprint(
+        stage, stage.find_input(lake, stage, language)
+    )
 
 
 def stage_report(partition: Partition, *, skipped: bool) -> StageReport:
@@ -119,9 +125,14 @@ def stage_report(partition: Partition, *, skipped: bool) -> StageReport:
     )
 
 
-def _run_one(lake: Lake, stage: Stage, language: str, texts: Texts, found: Input) -> StageReport:
-    config = asdict(stage.config)
-    fingerprint = digest_of([stage.name, stage.version, _plain(config), found.digest])
+def _fingerprint(stage: Stage, found: Input) -> str:
+    """Name everything that decides what a stage makes of an input."""
+    return digest_of([stage.name, stage.version, _plain(asdict(stage.config)), found.digest])
+
+
+def _run_one(lake: Lake, stage: Stage, language: str, texts: Texts) -> StageReport:
+    found = stage.find_input(lake, stage, language)
+    fingerprint = _fingerprint(stage, found)
     current = lake.latest(stage.name, language)
     if current is not None and current.manifest.fingerprint == fingerprint:
         return stage_report(current, skipped=True)

@@ -1,0 +1,1 @@
+"""Sealed, checksummed versions of the data set."""
