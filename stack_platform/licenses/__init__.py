@@ -1,0 +1,1 @@
+"""Licenses: what a file is licensed under, what it inherits, and whether that is permissive."""
