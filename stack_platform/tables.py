@@ -16,6 +16,7 @@ A partition of a stage is a folder that holds Parquet files named by their conte
 """
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -133,7 +134,9 @@ class Lake:
 
     def source(self, path: str) -> Any:
         """Return what pyarrow reads a data file from: a local path, or an open object."""
-        return str(Path(self.root, path)) if self.local else obstore.open_reader(self._store, path)
+        return (
+            str(Path(self.root, path)) if self.local else _RemoteFile(obstore.open_reader(self._store, path))
+        )
 
     def sha256(self, path: str) -> str:
         """Compute the SHA-256 of a stored file, reading it in pieces.
@@ -229,7 +232,7 @@ class Partition:
             TableError: the partition has no such table and no schema was given for an empty one.
 
         """
-        parts = [pq.read_table(source, columns=columns, partitioning=None) for source in self.sources(table)]
+        parts = [pq.ParquetFile(source).read(columns) for source in self.sources(table)]
         if parts:
             return pa.concat_tables(parts)
         if schema is None:
@@ -332,6 +335,28 @@ class PartitionWriter:
                     f"(version {version}); run this one again to build on it"
                 ) from error
         self.committed = Partition(self._lake, made)
+
+
+class _RemoteFile(io.RawIOBase):
+    """An object as a Python file that can be read from anywhere in it."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        return bytes(self._reader.read() if size is None or size < 0 else self._reader.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
 
 
 def _sha256_of(path: Path) -> str:
