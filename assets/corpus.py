@@ -1,0 +1,94 @@
+"""The data wing, one partition per language: raw_snapshot → license_filtered → deduplicated → scrubbed."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from assets.archive import file_index
+from assets.partitions import IN_BATCHES, LANGUAGES
+from assets.reporting import Metadata, describe_scrubbed, describe_stage, report_partitions
+from resources.compute import ComputeResource
+from resources.lake import LakeResource
+from stack_platform.corpus.stages import corpus_stages
+from stack_platform.engine.stages import StageReport, run_stage
+from stack_platform.tables import Lake
+
+DOWNSTREAM = dg.AutomationCondition.eager()
+
+
+def _run(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    describe: Callable[[Lake, StageReport], Metadata] = describe_stage,
+) -> dg.MaterializeResult[Any]:
+    """Bring the run's languages up to date in the stage that has the asset's name."""
+    tables = lake.open()
+    stage = corpus_stages(compute.engine())[context.asset_key.to_user_string()]
+    reports = run_stage(tables, stage, context.partition_keys, lake.texts())
+    return report_partitions(context, reports, partial(describe, tables))
+
+
+@dg.asset(
+    partitions_def=LANGUAGES,
+    backfill_policy=IN_BATCHES,
+    deps=[file_index],
+    group_name="corpus",
+    kinds={"parquet"},
+    owners=["team:data"],
+)
+def raw_snapshot(
+    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+) -> dg.MaterializeResult[Any]:
+    """All files of a language, with the columns of The Stack v2."""
+    return _run(context, lake, compute)
+
+
+@dg.asset(
+    partitions_def=LANGUAGES,
+    backfill_policy=IN_BATCHES,
+    deps=[raw_snapshot],
+    automation_condition=DOWNSTREAM,
+    group_name="corpus",
+    kinds={"parquet"},
+    owners=["team:data"],
+)
+def license_filtered(
+    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+) -> dg.MaterializeResult[Any]:
+    """Files whose license, their own or the nearest above them, the policy allows; the evidence of each."""
+    return _run(context, lake, compute)
+
+
+@dg.asset(
+    partitions_def=LANGUAGES,
+    backfill_policy=IN_BATCHES,
+    deps=[license_filtered],
+    automation_condition=DOWNSTREAM,
+    group_name="corpus",
+    kinds={"parquet", "duckdb"},
+    owners=["team:data"],
+)
+def deduplicated(
+    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+) -> dg.MaterializeResult[Any]:
+    """One of each set of equal files, and none that has a kept near-duplicate; the witness of each removal."""
+    return _run(context, lake, compute)
+
+
+@dg.asset(
+    partitions_def=LANGUAGES,
+    backfill_policy=IN_BATCHES,
+    deps=[deduplicated],
+    automation_condition=DOWNSTREAM,
+    group_name="corpus",
+    kinds={"parquet"},
+    owners=["team:data"],
+)
+def scrubbed(
+    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+) -> dg.MaterializeResult[Any]:
+    """Texts with secrets and personal data replaced, and where each replacement was made."""
+    return _run(context, lake, compute, describe_scrubbed)

@@ -1,0 +1,39 @@
+"""The one Definitions object that Dagster loads."""
+
+import dagster as dg
+
+from assets.archive import file_index, software_heritage_graph
+from assets.automation import JOBS, changed_sources, refresh_snapshot
+from assets.checks import CHECKS
+from assets.corpus import deduplicated, license_filtered, raw_snapshot, scrubbed
+from assets.models import merged_model, trained_adapter
+from assets.releases import sealed_release
+from resources.compute import ComputeResource
+from resources.lake import LakeResource
+from resources.models import ModelsResource
+from resources.source import SourceResource
+
+defs = dg.Definitions(
+    assets=[
+        software_heritage_graph,
+        file_index,
+        raw_snapshot,
+        license_filtered,
+        deduplicated,
+        scrubbed,
+        trained_adapter,
+        merged_model,
+        sealed_release,
+    ],
+    asset_checks=CHECKS,
+    jobs=JOBS,
+    schedules=[refresh_snapshot],
+    sensors=[changed_sources],
+    resources={
+        "lake": LakeResource(),
+        "source": SourceResource(),
+        "compute": ComputeResource(),
+        "models": ModelsResource(),
+    },
+    executor=dg.in_process_executor,
+)

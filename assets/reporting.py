@@ -1,0 +1,130 @@
+"""What people see of a materialization in the UI: counts by reason, a sample, schema, plots."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from stack_platform.corpus.funnel import StageTotal, funnel
+from stack_platform.engine.stages import StageReport
+from stack_platform.tables import Lake, Partition
+
+Metadata = dict[str, Any]
+SAMPLE = ["repo_name", "path", "license_expression", "license_source", "length_bytes", "is_generated"]
+
+
+def report_partitions(
+    context: dg.AssetExecutionContext, reports: Sequence[Any], describe: Callable[[Any], Metadata]
+) -> dg.MaterializeResult[Any]:
+    """Attach metadata to each language of the run; one language alone also gives the data version."""
+    for report in reports:
+        context.add_asset_metadata(describe(report), partition_key=report.language)
+    one = reports[0].digest if len(reports) == 1 else None
+    return dg.MaterializeResult(data_version=dg.DataVersion(one) if one else None)
+
+
+def describe_stage(lake: Lake, report: StageReport) -> Metadata:
+    """Counts, reasons, a sample and the schema of one language's partition."""
+    partition = lake.open(report.stage, report.language)
+    return {
+        "dagster/row_count": report.files_out,
+        "files_in": report.files_in,
+        "bytes": report.bytes_out,
+        "unchanged": report.skipped,
+        "dropped": reasons_table(report.dropped),
+        **({"redacted": reasons_table(report.redacted)} if report.redacted else {}),
+        "sample": sample_table(partition),
+        "dagster/column_schema": column_schema(partition),
+        "digest": report.digest,
+    }
+
+
+def describe_scrubbed(lake: Lake, report: StageReport) -> Metadata:
+    """Describe the last stage of the data wing, with the way there as a plot."""
+    plot = funnel_plot(funnel(lake, [report.language]), report.language)
+    return {**describe_stage(lake, report), "funnel": plot}
+
+
+def reasons_table(counts: Mapping[str, int]) -> dg.MetadataValue:
+    """Counts by reason as a Markdown table."""
+    rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in counts.items())
+    return dg.MetadataValue.md(f"| reason | files |\n|---|---:|\n{rows}" if counts else "none")
+
+
+def sample_table(partition: Partition, table: str = "files", rows: int = 5) -> dg.MetadataValue:
+    """Show the first rows of a table, without the texts."""
+    batch = next(partition.batches(table), None)
+    if batch is None or not batch.num_rows:
+        return dg.MetadataValue.md("no rows")
+    names = [name for name in SAMPLE if name in batch.schema.names] or batch.schema.names[:6]
+    lines = [
+        "| " + " | ".join(str(value)[:60] for value in row.values()) + " |"
+        for row in _rows(batch, names, rows)
+    ]
+    return dg.MetadataValue.md(
+        "| " + " | ".join(names) + " |\n|" + "---|" * len(names) + "\n" + "\n".join(lines)
+    )
+
+
+def _rows(batch: pa.RecordBatch, names: list[str], rows: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = batch.select(names).slice(0, rows).to_pylist()
+    return found
+
+
+def column_schema(partition: Partition, table: str = "files") -> dg.TableSchema:
+    """Columns and types of a table."""
+    schema = (
+        partition.read(table, None, pa.schema([])).schema if table not in partition.manifest.tables else None
+    )
+    schema = schema or next(partition.batches(table), pa.record_batch([], pa.schema([]))).schema
+    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+
+
+def funnel_plot(totals: Sequence[StageTotal], title: str) -> dg.MetadataValue:
+    """Draw how many files and bytes each stage kept."""
+    figure, axes = _figure(2)
+    names = [total.stage for total in totals][::-1]
+    for axis, values, label in (
+        (axes[0], [total.files for total in totals][::-1], "files"),
+        (axes[1], [total.bytes / 1e6 for total in totals][::-1], "MB"),
+    ):
+        bars = axis.barh(names, values, color=["#1a7f5a", "#3b9c79", "#7fc2a8", "#b9dfd0"][: len(values)])
+        axis.bar_label(
+            bars, [f"{value:,.0f}" if value >= 10 else f"{value:,.2g}" for value in values], padding=3
+        )
+        axis.set_title(f"{title}: {label}", fontsize=10)
+        axis.margins(x=0.25)
+    axes[1].set_yticklabels([])
+    return _png(figure)
+
+
+def loss_plot(steps: Sequence[int], losses: Sequence[float], before: float, after: float) -> dg.MetadataValue:
+    """Draw the training loss, and the held-out loss before and after."""
+    figure, (axis,) = _figure(1)
+    axis.plot(steps, losses, color="#1a7f5a", label="training")
+    axis.axhline(before, color="#b35900", linestyle="--", label=f"held out, before: {before:.3f}")
+    axis.axhline(after, color="#0b5394", linestyle="--", label=f"held out, after: {after:.3f}")
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss (nats per token)")
+    axis.legend(fontsize=8)
+    return _png(figure)
+
+
+def _figure(panels: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * panels, 2.6), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _png(figure: Any) -> dg.MetadataValue:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=90)
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(data.getvalue()).decode()})")

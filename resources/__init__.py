@@ -1,0 +1,1 @@
+"""Configured connections: where the lake is, what to archive, how to compute, which model to train."""

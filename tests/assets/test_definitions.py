@@ -1,0 +1,173 @@
+"""The definitions as Dagster's users use them: jobs, partitions, backfills, checks, schedule, sensor."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from assets import automation, checks
+from assets.definitions import defs
+from assets.partitions import LANGUAGES
+from stack_platform.corpus.stages import STAGES
+from tests.assets.conftest import Platform, checks_of, metadata_of
+
+
+def test_the_card_is_on_the_graph_with_its_lineage() -> None:
+    graph = defs.resolve_asset_graph()
+    parents = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert parents == {
+        "software_heritage_graph": set(),
+        "file_index": {"software_heritage_graph"},
+        "raw_snapshot": {"file_index"},
+        "license_filtered": {"raw_snapshot"},
+        "deduplicated": {"license_filtered"},
+        "scrubbed": {"deduplicated"},
+        "trained_adapter": {"scrubbed"},
+        "merged_model": {"trained_adapter"},
+        "release": {"scrubbed"},
+    }
+    partitioned = {
+        key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).partitions_def
+    }
+    assert partitioned == {*STAGES, "trained_adapter", "merged_model"}
+    assert {"Python", "C++", "C#", "F*"} <= set(LANGUAGES.get_partition_keys())
+
+
+def test_the_data_half_runs_and_every_check_passes(platform: Platform) -> None:
+    snapshot = platform.run("snapshot")
+    corpus = platform.run("corpus", "Python")
+    release = platform.run("release_job")
+    assert snapshot.success
+    assert corpus.success
+    assert release.success
+    passed = {**checks_of(snapshot), **checks_of(corpus), **checks_of(release)}
+    assert all(passed.values())
+    assert {
+        "file_index.index_adds_up",
+        "license_filtered.no_copyleft_row",
+        "deduplicated.no_exact_duplicate",
+        "scrubbed.no_secret_found_again",
+        "release.release_verifies",
+        *(f"{stage}.counts_add_up" for stage in STAGES),
+        *(f"{stage}.schema_holds" for stage in STAGES),
+    } == set(passed)
+
+
+def test_people_see_counts_reasons_samples_and_plots(platform: Platform) -> None:
+    platform.run("snapshot")
+    corpus = platform.run("corpus", "Python")
+    filtered = metadata_of(corpus, "license_filtered")
+    assert "| license_non_permissive | 2 |" in filtered["dropped"]
+    assert "alpha/kept.py" in filtered["sample"] or "alpha/" in filtered["sample"]
+    assert filtered["dagster/row_count"] == 7
+    assert "data:image/png;base64," in metadata_of(corpus, "scrubbed")["funnel"]
+    assert "wonderland" not in str(metadata_of(corpus, "scrubbed"))
+
+
+def test_a_second_run_does_no_work_and_says_so(platform: Platform) -> None:
+    for _ in range(2):
+        snapshot = platform.run("snapshot")
+        corpus = platform.run("corpus", "Python")
+    assert metadata_of(snapshot, "software_heritage_graph")["unchanged"]
+    assert metadata_of(snapshot, "file_index")["unchanged"]
+    assert all(metadata_of(corpus, stage)["unchanged"] for stage in STAGES)
+
+
+def test_a_range_of_languages_is_one_run_with_metadata_for_each(platform: Platform) -> None:
+    platform.run("snapshot")
+    names = LANGUAGES.get_partition_keys()
+    start, end = names[names.index("C")], names[names.index("C") + 2]
+    tags = {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
+    result = platform.run("corpus", tags=tags)
+    assert result.success
+    made = result.asset_materializations_for_node("scrubbed")
+    assert {event.partition: event.metadata["dagster/row_count"].value for event in made} == {
+        start: 1,
+        names[names.index("C") + 1]: 0,
+        end: 0,
+    }
+
+
+def test_a_failing_check_blocks_what_comes_after(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copyleft row in the lake stops the run at the blocking check, before the next stage is written."""
+    from stack_platform.corpus import stages
+
+    monkeypatch.setattr(stages, "reason_to_drop", lambda kind, config: None)
+    platform.run("snapshot")
+    result = platform.run("corpus", "Python")
+    assert not result.success
+    assert checks_of(result)["license_filtered.no_copyleft_row"] is False
+    assert platform.lake.open().latest("deduplicated", "Python") is None
+
+
+def test_every_check_is_defined_on_an_asset_of_ours() -> None:
+    keys = {key for check in checks.CHECKS for key in check.check_keys}
+    assert len(keys) == 15
+    assert {key.asset_key for key in keys} < set(defs.resolve_asset_graph().get_all_asset_keys())
+
+
+def test_the_schedule_requests_a_new_snapshot() -> None:
+    tick = automation.refresh_snapshot.evaluate_tick(dg.build_schedule_context())
+    assert len(tick.run_requests or []) == 1
+    assert automation.refresh_snapshot.job_name == "snapshot"
+
+
+def look(platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
+    found = automation.changed_sources(lake=platform.lake, source=platform.source, compute=platform.compute)
+    return [found] if isinstance(found, dg.RunRequest) else found
+
+
+def test_the_sensor_asks_for_a_snapshot_and_then_for_just_the_languages_touched(
+    platform: Platform, own_site: Path
+) -> None:
+    (first,) = look(platform)
+    assert (first.job_name, first.partition_key) == ("snapshot", None)
+    platform.run("snapshot")
+    requests = look(platform)
+    assert {request.partition_key for request in requests} == {"Python", "C", "Text"}
+    assert {request.job_name for request in requests} == {"corpus"}
+    for request in requests:
+        assert platform.run("corpus", request.partition_key).success
+    assert isinstance(look(platform), dg.SkipReason)
+
+    (own_site / "alpha/fast.c").write_text("int other(void) { return 1; }\n")
+    (changed,) = look(platform)
+    assert changed.job_name == "snapshot"
+    assert changed.run_key != first.run_key
+    platform.run("snapshot")
+    (only,) = look(platform)
+    assert (only.job_name, only.partition_key) == ("corpus", "C")
+
+
+def test_a_killed_run_is_taken_up_where_it_was(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed before is not done again, and the end is what an undisturbed run gives."""
+    platform.run("snapshot")
+    assert platform.run("corpus", "Python").success
+    lake = platform.lake.open()
+    undisturbed = {stage: lake.open(stage, "Python").digest for stage in STAGES}
+    for stage in ("deduplicated", "scrubbed"):
+        for path in Path(lake.root, stage, "Python", "_manifests").iterdir():
+            path.unlink()
+    assert {request.partition_key for request in look(platform)} == {"Python", "C", "Text"}
+    result = platform.run("corpus", "Python")
+    assert [metadata_of(result, stage)["unchanged"] for stage in STAGES] == [True, True, False, False]
+    assert {stage: lake.open(stage, "Python").digest for stage in STAGES} == undisturbed
+
+
+def test_a_wrong_config_value_says_what_to_write(platform: Platform) -> None:
+    platform.settings["source"] = {"config": {"include": ["alhpa"], "paths": platform.source.paths}}
+    result = platform.run("snapshot")
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.is_step_failure and "graph" in str(e.step_key)]
+    assert "did you mean alpha?" in str(failure.step_failure_data.error)
+
+
+def test_the_lake_is_readable_by_anything_that_reads_parquet(platform: Platform) -> None:
+    platform.run("snapshot")
+    platform.run("corpus", "Python")
+    partition = platform.lake.open().open("scrubbed", "Python")
+    assert pq.ParquetDataset(partition.sources("files")).read().num_rows == partition.manifest.rows("files")
