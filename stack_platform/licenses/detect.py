@@ -1,7 +1,7 @@
 """Finds what a file says about its own license, with the bytes that say it.
 
 Method, in tiers, each on what the tiers before it left unexplained:
- 1. prefilter: no license keyword, no statement (`tokens.find_keywords`, one compiled pattern);
+ 1. prefilter: no license keyword, no statement (`tokens.locate_keywords`, one RE2 automaton);
  2. `SPDX-License-Identifier` lines, all of them, AND-combined (`tags`);
  3. full texts and notices of the rule table, special before general (`rules`);
  4. sentences that name a license (`references`), labels such as `@license MIT` and, when there is
@@ -44,7 +44,7 @@ from stack_platform.licenses.restrictions import (
     merge,
     within,
 )
-from stack_platform.licenses.rules import Match, match_notices, match_texts, table
+from stack_platform.licenses.rules import Match, match_notices, match_texts, rules_in
 from stack_platform.licenses.tags import find_labels, find_tags, find_urls
 from stack_platform.licenses.tokens import Tokens, decode, find_all, find_keywords, windows
 
@@ -106,30 +106,32 @@ def is_license_file(name: str) -> bool:
     >>> is_license_file("src/LICENSE.txt"), is_license_file("license.py")
     (True, False)
     """
-    base = PurePosixPath(name).name
+    base = name.rpartition("/")[2]
+    if base in ("", "."):
+        base = PurePosixPath(name).name
     return _LICENSE_NAME.match(base) is not None and _NOT_TEXT.search(base) is None
 
 
-def detect_license(content: bytes, name: str = "") -> LicenseFinding:
+def detect_license(content: bytes, name: str = "", hits: list[int] | None = None) -> LicenseFinding:
     """Find the license statements of a content; `name` tells a license file from source code.
 
-    Never raises, whatever the bytes.
+    `hits` are the offsets of its keywords when the caller has them (`tokens.locate_keywords`). Never raises,
+    whatever the bytes.
 
     >>> detect_license(b"# SPDX-License-Identifier: Apache-2.0 OR MIT").expression
     'Apache-2.0 OR MIT'
     """
     content = decode(content)
-    hits = find_keywords(content)
+    hits = find_keywords(content) if hits is None else hits
     whole = is_license_file(name)
     if not hits:
         return LicenseFinding(spdx.UNKNOWN if whole and content.strip() else spdx.NONE)
-    tags = [_Found(t.expression, t.rule, "tag", t.start, t.end) for t in find_tags(content)]
-    labels = [_Found(t.expression, t.rule, "label", t.start, t.end) for t in find_labels(content)]
+    tags = [_Found(t.expression, t.rule, "tag", t.start, t.end) for t in find_tags(content, hits)]
+    labels = [_Found(t.expression, t.rule, "label", t.start, t.end) for t in find_labels(content, hits)]
     urls = [_Found(t.expression, t.rule, "url", t.start, t.end) for t in find_urls(content)]
     prose = whole or PurePosixPath(name).suffix.lower() in _PROSE
-    lowered = content.lower()
     ranges = [(0, len(content))] if whole else windows(len(content), hits)
-    read = [_read(lowered[start:end], whole=whole, prose=prose) for start, end in ranges]
+    read = [_read(content[start:end].lower(), whole=whole, prose=prose) for start, end in ranges]
     found = [
         f._replace(start=f.start + start, end=f.end + start)
         for (start, _), part in zip(ranges, read, strict=True)
@@ -155,9 +157,9 @@ def _read_range(lowered: bytes, *, whole: bool, prose: bool) -> tuple[_Found, ..
     full = match_texts(tokens)
     found = [*full, *match_notices(tokens)]
     texts = merge((match.start, match.end) for match in found)
-    pointers = tokens.hide_phrases(table().pointers)
+    pointers = tokens.hide_phrases(rules_in(tokens).pointers)
     found += [m for m in match_references(tokens) if not within(m.start, texts)]
-    tokens.hide_phrases(table().neutral)
+    tokens.hide_phrases(rules_in(tokens).neutral)
     anchors = [(m.start, m.end) for m in found] + [(at, at + 1) for at in find_all(tokens.text, _TAG)]
     closed = whole or (prose and is_mostly_license(tokens, [(m.start, m.end) for m in full]))
     guard = find_restrictions(tokens, anchors, texts, closed=closed) if anchors or closed else []
@@ -172,7 +174,8 @@ def _read_range(lowered: bytes, *, whole: bool, prose: bool) -> tuple[_Found, ..
 
 def _unnamed_grants(tokens: Tokens, spoken: list[tuple[int, int]], *, prose: bool) -> list[Match]:
     """Find words outside the named statements that grant something; weak words count in prose only."""
-    for tier, phrases in (("grant", table().grants), ("weak-grant", table().weak_grants if prose else ())):
+    rules = rules_in(tokens)
+    for tier, phrases in (("grant", rules.grants), ("weak-grant", rules.weak_grants if prose else ())):
         hits = [(at, p) for p in phrases for at in find_all(tokens.rest, p) if not within(at, spoken)]
         if hits:
             at, phrase = min(hits)

@@ -7,8 +7,10 @@ about a part of the file ("portions of this file", "adapted from", or far below 
 the rest: they are AND-ed with what the file inherits, and alone they leave it without a license. Every
 row keeps why: `license_evidence` is canonical JSON with rules, byte spans and the words.
 
-Cost: 9 to 12 MB/s and 900 files/s of one core on real Python and C++ source (120 MB of a site-packages folder,
-of which 70 % of the files hold a license keyword); files without a keyword pass at prefilter speed.
+Cost: 71 to 79 MB/s and 4,400 to 4,900 files/s of one core on all Python source of a site-packages folder
+(18,073 files, 293 MB, a third of the files hold a license keyword), 31 to 47 MB/s on headers, license files,
+metadata and other text from there; files without a keyword pass at prefilter speed. The first statement in
+a process loads the rule table and compiles the names, 0.2 s.
 
 Columns in: path (string), content (string, large_string, binary or large_binary), inherited_expression,
 inherited_source, inherited_path. Columns out: those and detected_licenses (list<string>),
@@ -29,7 +31,7 @@ from stack_platform.errors import ConfigError, PolicyError, SchemaError
 from stack_platform.licenses import spdx
 from stack_platform.licenses.detect import LicenseFinding, detect_license, is_license_file
 from stack_platform.licenses.policy import LICENSE_TYPES, POLICY_VERSION, license_type
-from stack_platform.licenses.tokens import hold_keywords
+from stack_platform.licenses.tokens import locate_keywords
 
 _INPUT = ("path", "content", "inherited_expression", "inherited_source", "inherited_path")
 _HEAD = 8192  # bytes; a statement further down is about a part
@@ -40,6 +42,7 @@ _BORROWED = re.compile(
     rb"|\b(?:original|upstream) (?:code|source|implementation|version)\b"
     rb"|\bthis (?:function|class|method|algorithm|snippet|section|part)\b"
 )
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 JUDGMENT = pa.schema(
     [
         pa.field("detected_licenses", pa.list_(pa.string())),
@@ -98,13 +101,13 @@ def judge_files(batch: pa.RecordBatch) -> pa.RecordBatch:
     missing = [name for name in _INPUT if name not in batch.schema.names]
     if missing:
         raise SchemaError(f"files lack the columns {missing}; run `inherit` on their paths first")
-    held = hold_keywords(batch.column("content")).to_pylist()
+    hits = locate_keywords(batch.column("content"))
     contents = batch.column("content").cast(pa.large_binary())
     others = (batch.column(name).to_pylist() for name in ("path", *_INPUT[2:]))
     rows = []
     for i, (path, expression, source, origin) in enumerate(zip(*others, strict=True)):
-        content = (contents[i].as_py() or b"") if held[i] or is_license_file(path) else b""
-        finding = detect_license(content, path) if content else LicenseFinding(spdx.NONE)
+        content = (contents[i].as_py() or b"") if hits[i] != [] or is_license_file(path) else b""
+        finding = detect_license(content, path, hits[i]) if content else LicenseFinding(spdx.NONE)
         rows.append(_judge(path, content, finding, (expression or spdx.NONE, source or "none", origin)))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(JUDGMENT)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, JUDGMENT, strict=True)]
@@ -148,7 +151,7 @@ def _judge(
         type=license_type(expression),
         source=source,
         path=origin,
-        evidence=json.dumps(evidence, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        evidence=_JSON.encode(evidence),
     )
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from stack_platform.licenses import spdx
-from stack_platform.licenses.rules import Match, table
+from stack_platform.licenses.rules import Match, rules_in, table
 
 if TYPE_CHECKING:
     from stack_platform.licenses.tokens import Tokens
@@ -104,7 +104,7 @@ def match_references(tokens: Tokens) -> list[Match]:
     """Find sentences that name a license in what is not yet explained, and hide them from `tokens.rest`."""
     found = _gnu_references(tokens)
     tokens.hide([(match.start, match.end) for match in found])
-    for named in _named().finditer(tokens.rest):
+    for named in _named().finditer(tokens.rest) if rules_in(tokens).names else ():
         key = table().names[f" {named.group('name')} "]
         end = named.end()
         choice = re.search(r" (?:dual|double|either|tri|triple) ?(?:licensed)?", named.group()) is not None
@@ -119,7 +119,9 @@ def match_references(tokens: Tokens) -> list[Match]:
 
 def _gnu_references(tokens: Tokens) -> list[Match]:
     text = tokens.rest
-    found = []
+    found: list[Match] = []
+    if "gpl" not in text and " public " not in text:
+        return found
     for match in _GNU.finditer(text):
         before = text[max(0, match.start() - 110) : match.start() + 1]
         if not _CONTEXT.search(before) or _NO_STATEMENT.search(before):

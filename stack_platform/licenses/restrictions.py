@@ -20,7 +20,7 @@ import sys
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from stack_platform.licenses.rules import Match, table
+from stack_platform.licenses.rules import Match, rules_in
 from stack_platform.licenses.tokens import find_all
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_restrictions(
         return closed or within(start, close) or (within(start, near) and _names(_OBJECT, rest, start, end))
 
     found = []
-    for name, phrase, scope in table().restrictions:
+    for name, phrase, scope in rules_in(tokens).restrictions:
         for at in find_all(rest, phrase):
             end = at + len(phrase) - 1
             if scope == "sentence" and not closed and not _names(_LICENSE_WORD, rest, at, end):

@@ -5,8 +5,9 @@ Its small language: `[n]` at most n tokens in between, `[*]` any number, `{a|b|}
 macro of the table. A rule matches when all its phrases follow each other within their gaps; what it
 matched is hidden from later rules, and rules stand in the table from special to general, so BSD-3-Clause
 is never found as BSD-2-Clause. Short permissive texts are spelled out to their last sentence: a text with
-a sentence more or less in the middle is a variant that the rule refuses. Cost: plain substring search,
-linear in the text for each of the 108 texts; no backtracking.
+a sentence more or less in the middle is a variant that the rule refuses. Cost: `rules_in` leaves the few
+rows whose words all occur in the text, then plain substring search, linear in the text for each row; no
+backtracking.
 
 The door for the n-gram fingerprint index over all SPDX texts: another function `Tokens -> list[Match]`
 that runs after `match_texts` on what is still in `Tokens.rest`.
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stack_platform.licenses.tokens import as_phrase, find_all
+from stack_platform.licenses.word_index import WordIndex
 
 if TYPE_CHECKING:
     from stack_platform.licenses.tokens import Tokens
@@ -151,6 +153,49 @@ def table() -> RuleTable:
     )
 
 
+@lru_cache(maxsize=1)
+def rules_in(tokens: Tokens) -> RuleTable:
+    """Return the table without the rows that need a word which the text lacks; none of those can match.
+
+    `field_names` stays whole: it is for the fields of package metadata. All tiers ask for the same tokens
+    one after the other, so the last answer is remembered; it depends on `Tokens.text` only, which is fixed.
+    """
+    rows, index = _rows()
+    kept: dict[str, list[Any]] = {field: [] for field in RuleTable._fields if field != "field_names"}
+    for i in index.candidates(tokens.words):
+        field, row = rows[i]
+        kept[field].append(row)
+    names = dict(kept.pop("names"))
+    narrow: dict[str, Any] = {field: tuple(found) for field, found in kept.items()}
+    return RuleTable(names=names, field_names=table().field_names, **narrow)
+
+
+@cache
+def _rows() -> tuple[list[tuple[str, Any]], WordIndex]:
+    """List every row of the table with its field, and the index of the words they need."""
+    rows: list[tuple[str, Any]] = []
+    needs: list[frozenset[str]] = []
+    for field, values in table()._asdict().items():
+        if field == "field_names":
+            continue
+        for row in values.items() if isinstance(values, dict) else values:
+            rows.append((field, row))
+            needs.append(_needed(row))
+    return rows, WordIndex(needs)
+
+
+def _needed(row: Any) -> frozenset[str]:
+    """Return the words without which a row of the table cannot match."""
+    if isinstance(row, Rule):
+        shared = (
+            frozenset.intersection(*(frozenset(spelling.split()) for spelling in segment.spellings))
+            for segment in row.segments
+        )
+        return frozenset().union(*shared)
+    phrase = row.phrase if isinstance(row, Restriction) else row if isinstance(row, str) else row[0]
+    return frozenset(phrase.split())
+
+
 def _read_names(names: dict[str, list[str]]) -> dict[str, str]:
     return {as_phrase(name): key for key, spellings in names.items() for name in spellings}
 
@@ -163,12 +208,12 @@ def _read_rule(row: dict[str, Any], macros: dict[str, str]) -> Rule:
 
 def match_texts(tokens: Tokens) -> list[Match]:
     """Find full license texts, special rules first, and hide them from `tokens.rest`."""
-    return _match_all(tokens, table().texts, "text")
+    return _match_all(tokens, rules_in(tokens).texts, "text")
 
 
 def match_notices(tokens: Tokens) -> list[Match]:
     """Find notices such as the Apache header, and hide them from `tokens.rest`."""
-    return _match_all(tokens, table().notices, "notice")
+    return _match_all(tokens, rules_in(tokens).notices, "notice")
 
 
 def _match_all(tokens: Tokens, rules: tuple[Rule, ...], tier: str) -> list[Match]:

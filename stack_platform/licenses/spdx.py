@@ -82,6 +82,7 @@ def parse(expression: str) -> Any:
         ExpressionParseError,
         RecursionError,
         AttributeError,
+        IndexError,
         TypeError,
         ValueError,
     ) as error:

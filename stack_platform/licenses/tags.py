@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from stack_platform.errors import PolicyError
 from stack_platform.licenses import spdx
+from stack_platform.licenses.restrictions import within
 from stack_platform.licenses.rules import table
-from stack_platform.licenses.tokens import as_phrase
+from stack_platform.licenses.tokens import as_phrase, find_keywords
 
 _TAG = re.compile(rb"(?i)SPDX-License-Identifier:[ \t]*([^\r\n]{0,600})")
 _LABEL = re.compile(
@@ -35,7 +36,9 @@ _URL = re.compile(
     rb"|(?P<apache>apache\.org/licen[cs]es/licen[cs]e-2\.0)|(?P<mpl>mozilla\.org/mpl/2\.0)|(?P<boost>boost\.org/license_1_0))"
 )
 _URL_WORD = re.compile(rb"(?i)licen[cs]ed?\b[^\r\n]{0,60}$")
+_LEAD = 200  # bytes; what stands before a label in its line is shorter
 _HEAD = 2048  # bytes; an address further down is code or documentation
+_FAR = 4096  # bytes; comment leaders, with byte order marks among them, are shorter
 _SHORT = 400  # bytes; a text this short is nothing but its reference
 
 
@@ -48,15 +51,21 @@ class Tag(NamedTuple):
     end: int
 
 
-def find_tags(content: bytes) -> list[Tag]:
-    """List the SPDX tags of a content in order; templates and code are left out."""
-    skipped = _ignored(content)
-    tags = []
-    for match in _TAG.finditer(content):
-        line_start = content.rfind(b"\n", max(0, match.start() - 400), match.start()) + 1
-        line_start = max(line_start, content.rfind(b"\r", line_start, match.start()) + 1)
-        prefix = content[line_start : match.start()].replace(b"\xef\xbb\xbf", b"")
-        if any(a <= match.start() < b for a, b in skipped) or not _LEADER.match(prefix):
+def find_tags(content: bytes, hits: list[int] | None = None) -> list[Tag]:
+    """List the SPDX tags of a content in order; templates and code are left out.
+
+    `hits` are the offsets of its keywords (`tokens.find_keywords`), if the caller has them.
+    """
+    tags: list[Tag] = []
+    starts = _starts(content, b"spdx", hits)
+    skipped = _ignored(content) if starts else []
+    end = 0
+    for hit in starts:
+        match = _TAG.match(content, hit) if hit >= end else None
+        if match is None:
+            continue
+        end = match.end()
+        if within(hit, skipped) or not _LEADER.match(_before(content, hit)):
             continue
         expression = _read_value(match.group(1).decode("utf-8", errors="replace"))
         if expression is not None:
@@ -64,8 +73,15 @@ def find_tags(content: bytes) -> list[Tag]:
     return tags
 
 
+def _before(content: bytes, at: int) -> bytes:
+    """Return what stands before a tag in its line; of a line that is too long for a tag, only the end."""
+    start = content.rfind(b"\n", max(0, at - _FAR), at) + 1 or max(0, at - _FAR)
+    start = max(start, content.rfind(b"\r", start, at) + 1)
+    return content[start:at].replace(b"\xef\xbb\xbf", b"")
+
+
 def _ignored(content: bytes) -> list[tuple[int, int]]:
-    """List the ranges between REUSE-IgnoreStart and REUSE-IgnoreEnd."""
+    """List the sorted, disjoint ranges between REUSE-IgnoreStart and REUSE-IgnoreEnd."""
     ranges = []
     start = content.find(b"REUSE-IgnoreStart")
     while start >= 0:
@@ -83,10 +99,23 @@ def _without_closer(value: str) -> str:
     return value
 
 
-def find_labels(content: bytes) -> list[Tag]:
-    """List lines such as `@license MIT` whose value is exactly a name of the rule table."""
+def _starts(content: bytes, word: bytes, hits: list[int] | None) -> list[int]:
+    """List where a word stands that is the beginning of a keyword, in upper or lower case."""
+    hits = find_keywords(content) if hits is None else hits
+    return [hit for hit in hits if content[hit : hit + len(word)].lower() == word]
+
+
+def find_labels(content: bytes, hits: list[int] | None = None) -> list[Tag]:
+    """List lines such as `@license MIT` whose value is exactly a name of the rule table.
+
+    `hits` are the offsets of the content's keywords (`tokens.find_keywords`), if the caller has them.
+    """
+    starts = (content.rfind(b"\n", max(0, hit - _LEAD), hit) + 1 for hit in _starts(content, b"licen", hits))
     labels = []
-    for match in _LABEL.finditer(content):
+    for start in dict.fromkeys(starts):
+        match = _LABEL.match(content, start)
+        if match is None:
+            continue
         value = match.group(1).decode("latin-1").strip().strip("\"'").strip()
         value = _without_closer(value).rstrip(" .,")
         expression = name_to_expression(value)
@@ -102,7 +131,7 @@ def find_urls(content: bytes) -> list[Tag]:
     """
     bare = len(content) <= _SHORT
     found = []
-    for match in _URL.finditer(content):
+    for match in _URL.finditer(content, 0, _HEAD + _SHORT):
         line = content[max(0, match.start() - 90) : match.start()]
         expression = _read_url({k: (v or b"").decode("latin-1") for k, v in match.groupdict().items()})
         if expression is not None and (bare or (match.start() < _HEAD and _URL_WORD.search(line))):

@@ -40,7 +40,7 @@ def test_expressions_have_one_canonical_text(written, canonical):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "MIT AND", "(((", "MIT/Apache-2.0", "a" * 5000, "(" * 1500, "MIT OR (", "{{x}}"]
+    "text", ["", "   ", "MIT AND", "(((", "()", "MIT/Apache-2.0", "a" * 5000, "(" * 1500, "MIT OR (", "{{x}}"]
 )
 def test_what_is_no_expression_is_refused_with_advice(text):
     with pytest.raises(PolicyError, match="write an SPDX expression"):

@@ -44,8 +44,23 @@ def test_all_tags_count_and_ignored_blocks_do_not():
     assert [tag.expression for tag in find_tags(content)] == ["MIT", "ISC"]
 
 
+def test_an_empty_expression_is_an_unknown_license():
+    assert [tag.expression for tag in find_tags(b"# SPDX-License-Identifier: ()")] == ["UNKNOWN"]
+
+
+def test_one_line_holds_one_tag():
+    assert find_tags(b"# SPDX-License-Identifier: MIT" + b" SPDX-License-Identifier: ISC" * 400) == []
+    assert len(find_tags(b"# SPDX-License-Identifier: MIT\r# SPDX-License-Identifier: ISC")) == 2
+
+
 def test_a_line_of_stars_is_read_quickly():
     assert find_tags(b"# SPDX-License-Identifier: " + b"*" * 500 + b" x") == []
+
+
+def test_labels_and_tags_stand_at_the_head_of_a_line():
+    far = b"x" * 400
+    assert find_labels(far + b" @license MIT\n" + b"# license: ISC")[0].expression == "ISC"
+    assert find_tags(far + b" SPDX-License-Identifier: MIT") == []
 
 
 def test_labels_must_be_exactly_a_name():

@@ -1,8 +1,22 @@
+import re
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_platform.licenses.tokens import Tokens, as_phrase, decode, find_keywords, hold_keywords, windows
+from stack_platform.licenses.tokens import (
+    KEYWORDS,
+    Tokens,
+    as_phrase,
+    decode,
+    find_keywords,
+    locate_keywords,
+    windows,
+)
+
+LINES = st.sampled_from(
+    [b"# LICENSE\n", b"Permission ", b"x = 1\n" * 300, b"\n", b"public", b" ", b"domain", b"y" * 3000, b"GPL"]
+)
 
 
 def test_markup_comment_leaders_and_spelling_do_not_matter():
@@ -20,7 +34,10 @@ def test_markup_comment_leaders_and_spelling_do_not_matter():
 
 
 def test_a_plus_after_a_version_is_a_token():
-    assert Tokens(b"gpl-2.0+ and c++ and 1 + 2").text == " gpl 2 0 + and c and 1 2 "
+    tokens = Tokens(b"gpl-2.0+ and c++ and 1 + 2++a")
+    assert tokens.text == " gpl 2 0 + and c and 1 2 + a "
+    assert tokens.span(8, 10) == (7, 8)
+    assert tokens.span(24, 28) == (26, 29)
 
 
 @given(st.binary(max_size=300), st.data())
@@ -47,18 +64,21 @@ def test_hidden_words_are_found_no_more():
     assert tokens.text.split() == ["alpha", "beta", "gamma", "beta"]
 
 
-@given(
-    st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([b"# LICENSE", b"Permission", b"x = 1", b""])))
-)
-def test_the_batch_prefilter_finds_what_the_single_one_finds(contents):
-    held = hold_keywords(pa.array(contents, pa.large_binary())).to_pylist()
+@given(st.lists(st.lists(st.one_of(LINES, st.binary(max_size=80)), max_size=8).map(b"".join)), st.data())
+def test_the_batch_prefilter_finds_what_a_plain_search_finds(contents, data):
+    array = pa.array([b"license", *contents], pa.large_binary())
+    start = data.draw(st.integers(0, len(contents)))
     wide = [c[:2] in (b"\xff\xfe", b"\xfe\xff") for c in contents]
-    assert held == [w or bool(find_keywords(c.lower())) for c, w in zip(contents, wide, strict=True)]
+    plain = [[m.start() for m in re.finditer(KEYWORDS.encode(), c.lower())] for c in contents]
+    expected = [[0], *(None if w else hits for w, hits in zip(wide, plain, strict=True))]
+    assert locate_keywords(array.slice(start)) == expected[start:]
+    assert [find_keywords(c) for c in contents] == plain
 
 
 def test_the_prefilter_reads_strings_and_nulls():
-    held = hold_keywords(pa.array(["Licensed", None, "def f(): pass"], pa.large_string()))
-    assert held.to_pylist() == [True, False, False]
+    assert locate_keywords(pa.array(["Licensed", None, "def f(): pass"], pa.large_string())) == [[0], [], []]
+    assert locate_keywords(pa.array([None], pa.binary())) == [[]]
+    assert locate_keywords(pa.array([], pa.string())) == []
 
 
 def test_long_texts_are_read_around_their_keywords_only():
