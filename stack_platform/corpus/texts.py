@@ -59,10 +59,10 @@ class FilesByContent:
         wanted = contents["content_id"].cast(pa.binary()).to_numpy(zero_copy_only=False).astype("S40")
         first = np.searchsorted(self._sorted, wanted, side="left")
         last = np.searchsorted(self._sorted, wanted, side="right")
-        rows = np.concatenate([self._order[a:b] for a, b in zip(first, last, strict=True)] or [[]]).astype(
-            np.int64
-        )
-        which = np.repeat(np.arange(len(wanted)), last - first)
+        copies = last - first
+        starts = np.cumsum(copies) - copies
+        rows = self._order[np.arange(copies.sum()) + np.repeat(first - starts, copies)]
+        which = np.repeat(np.arange(len(wanted)), copies)
         columns: dict[str, Any] = {name: self._files[name].take(rows) for name in self._files.column_names}
         for name in contents.schema.names:
             if name != "content_id":
