@@ -76,11 +76,8 @@ def _rows(batch: pa.RecordBatch, names: list[str], rows: int) -> list[dict[str, 
 
 def column_schema(partition: Partition, table: str = "files") -> dg.TableSchema:
     """Columns and types of a table."""
-    schema = (
-        partition.read(table, None, pa.schema([])).schema if table not in partition.manifest.tables else None
-    )
-    schema = schema or next(partition.batches(table), pa.record_batch([], pa.schema([]))).schema
-    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+    columns = [dg.TableColumn(field.name, str(field.type)) for field in partition.schema(table)]
+    return dg.TableSchema(columns=columns)
 
 
 def funnel_plot(totals: Sequence[StageTotal], title: str) -> dg.MetadataValue:

@@ -242,10 +242,16 @@ class Partition:
             )
         return (schema if columns is None else pa.schema([schema.field(c) for c in columns])).empty_table()
 
+    def schema(self, table: str) -> pa.Schema:
+        """Give a table's columns and types; a table that is not there has none."""
+        return next((pq.ParquetFile(source).schema_arrow for source in self.sources(table)), pa.schema([]))
+
     def batches(self, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Stream a table, one row group or less at a time."""
+        """Stream a table, holding one row group at a time."""
         for source in self.sources(table):
-            yield from pq.ParquetFile(source).iter_batches(columns=columns)
+            file = pq.ParquetFile(source)
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group, columns).to_batches()
 
 
 class PartitionWriter:

@@ -78,27 +78,19 @@ def counts_add_up(lake: Lake, language: str, stage: str) -> Outcome:
 
 def schema_holds(lake: Lake, language: str, stage: str) -> Outcome:
     """Check that the files have the columns and types that are written down for the stage, and no null id."""
-    table = lake.open(stage, language).read("files")
-    wanted = SCHEMAS[stage]
+    partition = lake.open(stage, language)
+    found, wanted = partition.schema("files"), SCHEMAS[stage]
     wrong = [
-        f.name
-        for f in wanted
-        if f.name not in table.column_names or table.schema.field(f.name).type != f.type
+        field.name
+        for field in wanted
+        if field.name not in found.names or found.field(field.name).type != field.type
     ]
-    wrong += [name for name in table.column_names if name not in wanted.names]
-    nulls = (
-        [name for name in ("content_id", "repo_name", "path", "language") if table[name].null_count]
-        if not wrong
-        else []
-    )
-    problem = (
-        f"wrong columns {wrong}"
-        if wrong
-        else f"nulls in {nulls}"
-        if nulls
-        else f"{len(wanted)} columns as written down"
-    )
-    return Outcome(not wrong and not nulls, problem, {"rows": table.num_rows})
+    wrong += [name for name in found.names if name not in wanted.names]
+    if wrong:
+        return Outcome(passed=False, summary=f"wrong columns {wrong}")
+    ids = partition.read("files", ["content_id", "repo_name", "path", "language"])
+    nulls = [name for name in ids.column_names if ids[name].null_count]
+    return Outcome(not nulls, f"nulls in {nulls}" if nulls else f"{len(wanted)} columns as written down")
 
 
 def index_adds_up(lake: Lake) -> Outcome:

@@ -19,7 +19,7 @@ from stack_platform import decisions
 from stack_platform.archive.contents import read_contents
 from stack_platform.archive.files import walk_files
 from stack_platform.corpus.stages import INDEX
-from stack_platform.corpus.texts import GRAPH, FilesByContent
+from stack_platform.corpus.texts import BATCH_BYTES, GRAPH, FilesByContent
 from stack_platform.engine.contract import Engine
 from stack_platform.engine.progress import Meter
 from stack_platform.languages.marks import mark_files
@@ -119,7 +119,7 @@ def _mark(graph: Partition, walked: pa.Table, engine: Engine) -> tuple[pa.Table,
     def named_contents() -> Iterator[pa.RecordBatch]:
         done = 0
         with Meter("naming languages") as meter:
-            for contents in read_contents(graph.sources("content"), wanted):
+            for contents in read_contents(graph.sources("content"), wanted, batch_bytes=BATCH_BYTES):
                 batch = by_content.join(contents)
                 found.extend(_evidence_in(batch))
                 yield batch

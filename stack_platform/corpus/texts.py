@@ -13,6 +13,7 @@ from stack_platform.languages.encoding import decode
 from stack_platform.tables import Lake
 
 GRAPH = "software_heritage_graph"
+BATCH_BYTES = 4 << 20  # of texts at a time; a worker holds a few times as much, larger ones are not faster
 
 
 def text_reader(lake: Lake) -> Texts:
@@ -28,7 +29,7 @@ def text_reader(lake: Lake) -> Texts:
         encodings = dict(
             zip(strange["content_id"].to_pylist(), strange["src_encoding"].to_pylist(), strict=True)
         )
-        for batch in read_contents(lake.open(GRAPH).sources("content"), ids):
+        for batch in read_contents(lake.open(GRAPH).sources("content"), ids, batch_bytes=BATCH_BYTES):
             yield pa.record_batch({"content_id": batch["content_id"], "content": _decode(batch, encodings)})
 
     return read
