@@ -87,6 +87,7 @@ class Runner:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo; see --help."""
     options = _parse(arguments)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of other libraries; ours are above the table
     os.environ.setdefault("DAGSTER_HOME", str(home_folder() / "dagster"))
     Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -198,3 +199,6 @@ def _show(console: Console, language: str) -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # tearing duckdb down beside transformers prints a page about references that does not matter
