@@ -35,7 +35,7 @@ def file_index(lake: LakeResource, compute: ComputeResource) -> dg.MaterializeRe
     metadata: Metadata = {
         "dagster/row_count": report.indexed,
         "paths": report.paths,
-        "languages": reasons_table(dict(sorted(report.languages.items(), key=lambda item: -item[1]))),
+        "languages": reasons_table(report.languages),
         "in no language": reasons_table(report.dropped),
         "unchanged": report.skipped,
         "digest": report.digest,

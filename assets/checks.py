@@ -1,10 +1,10 @@
 """Checks that can fail: each reads what was committed again. The blocking ones stop what comes after.
 
-The checks of one asset are one step, because a step costs more than most checks; any of them can be run alone.
+The checks of one asset are one step, because a step costs more than most checks; any of them can be run alone. In
+a run they look at the languages of the run, alone at every language that is committed.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from stack_platform.tables import Lake
 from stack_platform.training.checks import held_out_loss_improved, merged_equals_adapted
 
 Check = Callable[[Lake, str], Outcome]
+PARTITION = "dagster/partition"
+FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 BLOCKING = {"no_copyleft_row", "no_exact_duplicate", "no_secret_found_again", "merged_equals_adapted"}
 
 
@@ -35,23 +37,29 @@ def _result(name: str, outcome: Outcome) -> dg.AssetCheckResult:
 
 def _spec(asset: dg.AssetsDefinition, name: str, check: Any) -> dg.AssetCheckSpec:
     doc = str(check.func.__doc__ if isinstance(check, partial) else check.__doc__)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=dg.PreviewWarning)
-        return dg.AssetCheckSpec(
-            name, asset=asset, description=doc, blocking=name in BLOCKING, partitions_def=LANGUAGES
-        )
+    return dg.AssetCheckSpec(name, asset=asset, description=doc, blocking=name in BLOCKING)
+
+
+def languages_of(tags: Mapping[str, str], lake: Lake, stage: str) -> Sequence[str]:
+    """Give the languages a run is about; of a run about none in particular, all that are committed."""
+    if PARTITION in tags:
+        return [tags[PARTITION]]
+    if FIRST in tags and LAST in tags:
+        return LANGUAGES.get_partition_keys_in_range(dg.PartitionKeyRange(tags[FIRST], tags[LAST]))
+    return lake.partitions(stage)
 
 
 def _per_language(asset: dg.AssetsDefinition, named: Mapping[str, Check]) -> dg.AssetChecksDefinition:
-    """Make an asset's checks, which look at the languages of the run."""
+    """Make an asset's checks."""
+    stage = asset.key.to_user_string()
     specs = [_spec(asset, name, check) for name, check in named.items()]
 
-    @dg.multi_asset_check(name=f"{asset.key.to_python_identifier()}_checks", specs=specs, can_subset=True)
+    @dg.multi_asset_check(name=f"{stage}_checks", specs=specs, can_subset=True)
     def run(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         tables = lake.open()
-        wanted = {key.name for key in context.selected_asset_check_keys}
-        for name in sorted(wanted):
-            yield _result(name, checks.for_all(context.partition_keys, partial(named[name], tables)))
+        languages = languages_of(context.run.tags, tables, stage)
+        for name in sorted(key.name for key in context.selected_asset_check_keys):
+            yield _result(name, checks.for_all(languages, partial(named[name], tables)))
 
     return run
 

@@ -38,7 +38,7 @@ def describe_release(lake: Lake, made: Release, *, new: bool) -> Metadata:
         "release": made.release,
         "newly sealed": new,
         "dagster/row_count": made.rows,
-        "files by language": reasons_table(dict(sorted(sizes.items(), key=lambda item: -item[1]))),
+        "files by language": reasons_table(sizes),
         "files by license": reasons_table(most),
         "funnel": funnel_plot(funnel(lake, list(made.languages)), f"release {made.release}"),
         "load": dg.MetadataValue.md(f"`stack-platform release verify {made.release}`"),

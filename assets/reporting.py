@@ -50,7 +50,8 @@ def describe_scrubbed(lake: Lake, report: StageReport) -> Metadata:
 
 def reasons_table(counts: Mapping[str, int]) -> dg.MetadataValue:
     """Counts by reason as a Markdown table."""
-    rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in counts.items())
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in most)
     return dg.MetadataValue.md(f"| reason | files |\n|---|---:|\n{rows}" if counts else "none")
 
 
@@ -61,8 +62,7 @@ def sample_table(partition: Partition, table: str = "files", rows: int = 5) -> d
         return dg.MetadataValue.md("no rows")
     names = [name for name in SAMPLE if name in batch.schema.names] or batch.schema.names[:6]
     lines = [
-        "| " + " | ".join(str(value)[:60] for value in row.values()) + " |"
-        for row in _rows(batch, names, rows)
+        "| " + " | ".join(f"`{value}`" for value in row.values()) + " |" for row in _rows(batch, names, rows)
     ]
     return dg.MetadataValue.md(
         "| " + " | ".join(names) + " |\n|" + "---|" * len(names) + "\n" + "\n".join(lines)
@@ -101,7 +101,12 @@ def funnel_plot(totals: Sequence[StageTotal], title: str) -> dg.MetadataValue:
 def loss_plot(steps: Sequence[int], losses: Sequence[float], before: float, after: float) -> dg.MetadataValue:
     """Draw the training loss, and the held-out loss before and after."""
     figure, (axis,) = _figure(1)
-    axis.plot(steps, losses, color="#1a7f5a", label="training")
+    window = max(1, len(losses) // 8)
+    recent = [
+        sum(losses[max(0, i - window) : i + 1]) / (i + 1 - max(0, i - window)) for i in range(len(losses))
+    ]
+    axis.plot(steps, losses, color="#b9dfd0", label="training, each step")
+    axis.plot(steps, recent, color="#1a7f5a", label=f"training, mean of the last {window + 1}")
     axis.axhline(before, color="#b35900", linestyle="--", label=f"held out, before: {before:.3f}")
     axis.axhline(after, color="#0b5394", linestyle="--", label=f"held out, after: {after:.3f}")
     axis.set_xlabel("step")

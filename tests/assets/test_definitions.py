@@ -84,12 +84,25 @@ def test_a_range_of_languages_is_one_run_with_metadata_for_each(platform: Platfo
     tags = {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
     result = platform.run("corpus", tags=tags)
     assert result.success
+    assert len(checks_of(result)) == 11
+    assert all(checks_of(result).values())
     made = result.asset_materializations_for_node("scrubbed")
     assert {event.partition: event.metadata["dagster/row_count"].value for event in made} == {
         start: 1,
         names[names.index("C") + 1]: 0,
         end: 0,
     }
+
+
+def test_checks_look_at_the_languages_of_the_run_and_alone_at_all(platform: Platform) -> None:
+    platform.run("snapshot")
+    platform.run("corpus", "Python")
+    platform.run("corpus", "C")
+    lake = platform.lake.open()
+    bounds = {"dagster/asset_partition_range_start": "C", "dagster/asset_partition_range_end": "C++"}
+    assert checks.languages_of({"dagster/partition": "Go"}, lake, "scrubbed") == ["Go"]
+    assert checks.languages_of(bounds, lake, "scrubbed") == ["C", "C#", "C++"]
+    assert checks.languages_of({}, lake, "scrubbed") == ["C", "Python"]
 
 
 def test_a_failing_check_blocks_what_comes_after(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
