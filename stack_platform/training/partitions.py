@@ -43,7 +43,7 @@ class Recipe:
     base: str
     lora: LoraConfig
     training: TrainingConfig
-    prompt: str = "def main"
+    prompt: str = "def fibonacci(n):\n"
 
 
 @dataclass(frozen=True, slots=True)
