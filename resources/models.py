@@ -29,7 +29,9 @@ class ModelsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     warmup_steps: int = _DEFAULT.warmup_steps
     precision: str = Field(default="auto", description="auto, fp32 or bf16")
     seed: int = 0
-    prompt: str = Field(default="def fibonacci(n):\n", description="what the merged model continues in its report")
+    prompt: str = Field(
+        default="def fibonacci(n):\n", description="what the merged model continues in its report"
+    )
 
     def recipe(self) -> Recipe:
         """Give base, LoRA and training settings, checked."""

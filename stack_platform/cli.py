@@ -72,7 +72,8 @@ def why(subject: str, home: Path, as_json: bool) -> None:
             f"  {story.verdict}", style="green" if "in the training set" in story.verdict else "yellow"
         )
         if story.license_expression:
-            console.print(f"  license {story.license_expression}", highlight=False)
+            where = f" (by its {story.license_source}: {story.license_path})" if story.license_path else ""
+            console.print(f"  license {story.license_expression}{where}", highlight=False)
         for step in story.steps:
             console.print(
                 f"    {step.stage:<17}{step.verdict:<10}{step.reason or ''}", highlight=False, markup=False
@@ -274,4 +275,6 @@ def _print_json(value: Any) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(_short(item) for item in value)
     return str(value) if value is not None else ""

@@ -5,6 +5,7 @@ what they find as decisions; `engine.stages` applies and commits them. Texts are
 `scrubbed` holds text again.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def _license(engine: Engine, config: LicenseConfig, slice_: Slice) -> Iterator[P
         reasons = [reason_to_drop(kind, config) for kind in files["license_type"].to_pylist()]
         leaving = files.filter(pa.array([reason is not None for reason in reasons], pa.bool_()))
         evidence = [
-            {"expression": e, "source": s, "path": p, "found": f}
+            {"expression": e, "source": s, "path": p, "statements": json.loads(f)["statements"]}
             for e, s, p, f in zip(
                 *(leaving[c].to_pylist() for c in ("license_expression", "license_source", "license_path")),
                 leaving["license_evidence"].to_pylist(),

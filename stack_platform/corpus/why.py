@@ -19,6 +19,7 @@ from stack_platform.schemas import FILES
 from stack_platform.tables import Lake, Partition
 
 KEY = ["repo_name", "path", "content_id"]
+License = tuple[str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Story:
     swhid: str
     language: str | None
     license_expression: str | None
+    license_source: str | None  # file, dir, package, repo, none
+    license_path: str | None
     steps: tuple[Step, ...]
 
     @property
@@ -111,16 +114,16 @@ def _places(
 
 def _tell(lake: Lake, repo_name: str, path: str, content_id: str, language: str | None) -> Story:
     steps = []
-    license_expression = None
+    license_: License = (None, None, None)
     for stage in (INDEX, *STAGES) if language is not None else (INDEX,):
         partition = lake.latest(stage, "all" if stage == INDEX else str(language))
         step = _step(stage, partition, repo_name, path)
         steps.append(step)
         if stage == "license_filtered" and partition is not None:
-            license_expression = _license_of(partition, repo_name, path, step)
+            license_ = _license_of(partition, repo_name, path, step)
         if step.verdict in ("drop", "not made yet"):
             break
-    return Story(repo_name, path, f"swh:1:cnt:{content_id}", language, license_expression, tuple(steps))
+    return Story(repo_name, path, f"swh:1:cnt:{content_id}", language, *license_, tuple(steps))
 
 
 def _step(stage: str, partition: Partition | None, repo_name: str, path: str) -> Step:
@@ -134,11 +137,12 @@ def _step(stage: str, partition: Partition | None, repo_name: str, path: str) ->
     return Step(stage, row["action"], row["reason"], json.loads(row["evidence"]), row["policy_version"])
 
 
-def _license_of(partition: Partition, repo_name: str, path: str, step: Step) -> str | None:
+def _license_of(partition: Partition, repo_name: str, path: str, step: Step) -> License:
     if step.verdict == "drop":
-        return str(step.evidence.get("expression"))
-    kept = partition.read("files", ["repo_name", "path", "license_expression"])
-    return next(iter(_of_file(kept, repo_name, path)["license_expression"].to_pylist()), None)
+        return step.evidence.get("expression"), step.evidence.get("source"), step.evidence.get("path")
+    names = ["license_expression", "license_source", "license_path"]
+    rows = _of_file(partition.read("files", ["repo_name", "path", *names]), repo_name, path).to_pylist()
+    return (rows[0][names[0]], rows[0][names[1]], rows[0][names[2]]) if rows else (None, None, None)
 
 
 def _of_file(table: pa.Table, repo_name: str, path: str) -> pa.Table:

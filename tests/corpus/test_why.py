@@ -19,6 +19,7 @@ def test_a_kept_file_names_its_license_and_where_it_came_from(corpus: Lake) -> N
     story = only(corpus, "alpha/kept.py")
     assert story.verdict == "in the training set"
     assert (story.language, story.license_expression, story.repo_name) == ("Python", "MIT", "pkg:pypi/alpha")
+    assert (story.license_source, story.license_path) == ("package", "alpha-1.0.dist-info/METADATA")
     assert [step.verdict for step in story.steps] == ["kept"] * 5
 
 
@@ -36,6 +37,7 @@ def test_a_files_own_restrictive_statement_wins_over_its_package(corpus: Lake) -
         "GPL-3.0-only",
         "file",
     )
+    assert "SPDX-License-Identifier" in step.evidence["statements"][0]["text"]
 
 
 def test_a_file_without_any_license_leaves_as_such(corpus: Lake) -> None:
