@@ -33,7 +33,7 @@ from stack_platform.errors import StackError
 from stack_platform.releases.manifest import read_release
 from stack_platform.training.config import TrainingConfig
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class MemoryPeak(threading.Thread):
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner = Runner(
         {
             "source": {"config": {"include": options.distributions}},
-            "models": {"config": {"steps": options.steps, "base_model": options.base_model}},
+            "models": {"config": _training(options)},
         }
     )
     started = time.monotonic()
@@ -132,6 +132,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     names("--steps", type=int, default=TrainingConfig().steps, help="training steps")
     return parser.parse_args(arguments)
+
+
+def _training(options: argparse.Namespace) -> dict[str, Any]:
+    """Shorten the warmup of a run that is shorter than it."""
+    warmup = min(TrainingConfig().warmup_steps, max(options.steps - 1, 0))
+    return {"steps": options.steps, "warmup_steps": warmup, "base_model": options.base_model}
 
 
 def _data_half(runner: Runner, source: SourceResource, console: Console) -> None:
