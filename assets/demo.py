@@ -84,8 +84,8 @@ class Runner:
             )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the demo; see --help."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and give its exit code; see --help."""
     options = _parse(arguments)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of other libraries; ours are above the table
     os.environ.setdefault("DAGSTER_HOME", str(home_folder() / "dagster"))
@@ -110,9 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runner.run("models", options.language)
     except StackError as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}")
-        sys.exit(1)
+        return 1
     _report(console, runner, data_seconds, time.monotonic() - started, memory)
     _show(console, options.language)
+    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -204,7 +205,9 @@ def _show(console: Console, language: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # tearing duckdb down beside transformers prints a page about references that does not matter
+    os._exit(
+        code
+    )  # tearing duckdb down beside transformers prints a page about references that does not matter
