@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.archive import file_index, software_heritage_graph
-from assets.automation import JOBS, changed_sources, refresh_snapshot
+from assets.automation import JOBS, changed_sources, follow_snapshot, refresh_snapshot
 from assets.checks import CHECKS
 from assets.corpus import deduplicated, license_filtered, raw_snapshot, scrubbed
 from assets.models import merged_model, trained_adapter
@@ -28,7 +28,7 @@ defs = dg.Definitions(
     asset_checks=CHECKS,
     jobs=JOBS,
     schedules=[refresh_snapshot],
-    sensors=[changed_sources],
+    sensors=[changed_sources, follow_snapshot],
     resources={
         "lake": LakeResource(),
         "source": SourceResource(),

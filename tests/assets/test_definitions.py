@@ -130,8 +130,30 @@ def test_the_schedule_requests_a_new_snapshot() -> None:
 
 
 def look(platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
-    found = automation.changed_sources(lake=platform.lake, source=platform.source, compute=platform.compute)
+    context = dg.build_sensor_context(instance=platform.instance)
+    found = automation.changed_sources(
+        context, lake=platform.lake, source=platform.source, compute=platform.compute
+    )
     return [found] if isinstance(found, dg.RunRequest) else found
+
+
+def test_a_new_snapshot_is_followed_by_the_languages_it_changed(platform: Platform) -> None:
+    """So the schedule alone refreshes what depends on the snapshot; a language in work is not asked for again."""
+    result = platform.run("snapshot")
+    context = dg.build_run_status_sensor_context(
+        sensor_name="follow_snapshot",
+        dagster_instance=platform.instance,
+        dagster_run=result.dagster_run,
+        dagster_event=next(
+            event for event in result.all_events if event.event_type_value == "PIPELINE_SUCCESS"
+        ),
+    )
+    requests = automation.follow_snapshot(context, lake=platform.lake, compute=platform.compute)
+    assert {request.partition_key for request in requests} == {"Python", "C", "Text"}
+    platform.instance.create_run_for_job(
+        defs.resolve_job_def("corpus"), tags={"dagster/partition": "C"}, status=dg.DagsterRunStatus.STARTED
+    )
+    assert {request.partition_key for request in look(platform)} == {"Python", "Text"}
 
 
 def test_the_sensor_asks_for_a_snapshot_and_then_for_just_the_languages_touched(
