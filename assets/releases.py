@@ -28,18 +28,13 @@ def sealed_release(lake: LakeResource) -> dg.MaterializeResult[Any]:
 
 def describe_release(lake: Lake, made: Release, *, new: bool) -> Metadata:
     """Name, size, languages and licenses of a release, and the way there as a plot."""
-    licenses: dict[str, int] = {}
-    for language in made.languages.values():
-        for expression, count in language["licenses"].items():
-            licenses[expression] = licenses.get(expression, 0) + count
-    most = dict(sorted(licenses.items(), key=lambda item: -item[1])[:20])
     sizes = {name: language["files"] for name, language in made.languages.items()}
     return {
         "release": made.release,
         "newly sealed": new,
         "dagster/row_count": made.rows,
         "files by language": reasons_table(sizes),
-        "files by license": reasons_table(most),
+        "files by license": reasons_table(dict(list(made.licenses.items())[:20])),
         "funnel": funnel_plot(funnel(lake, list(made.languages)), f"release {made.release}"),
         "load": dg.MetadataValue.md(f"`stack-platform release verify {made.release}`"),
         "digest": made.digest,

@@ -11,6 +11,7 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -43,6 +44,14 @@ class Release:
     def rows(self) -> int:
         """Files of source code in the release."""
         return sum(file["rows"] for file in self.files)
+
+    @property
+    def licenses(self) -> dict[str, int]:
+        """Count the files of all languages by license expression, most frequent first."""
+        counts: Counter[str] = Counter()
+        for language in self.languages.values():
+            counts.update(language["licenses"])
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def to_json(self) -> str:
         """Write the manifest as readable, sorted JSON."""

@@ -26,6 +26,8 @@ def test_a_release_lists_every_file_with_its_checksum_and_parents(lake: Lake) ->
     assert made.rows == sum(entry["files"] for entry in made.languages.values())
     assert made.parents["software_heritage_graph"] == lake.open("software_heritage_graph").digest
     assert made.languages["Python"]["licenses"] == {"MIT": made.languages["Python"]["files"]}
+    assert sum(made.licenses.values()) == made.rows
+    assert list(made.licenses) == ["MIT"]
     assert verify_release(lake) == []
     assert read_release(lake, "2026.11.0") == made
 
