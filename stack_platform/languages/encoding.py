@@ -1,6 +1,7 @@
 """Find the encoding of a file's bytes, and decode them.
 
-Order: byte order mark, NUL byte (binary), strict UTF-8, the encoding the file itself declares in its first two
+Order: byte order mark, UTF-16 without one (a NUL in every second byte of mostly ASCII text), NUL byte (binary), strict
+UTF-8, the encoding the file itself declares in its first two
 lines (PEP 263's `coding:`, XML's `encoding=`, HTML's `charset=`), and a statistical detector (`charset-normalizer`)
 for the rest, which is under 1 % of public code. The detector sees the first 64 KiB up to a line end. An answer
 counts only where the whole file decodes without an error, so a name that this module returns always decodes.
@@ -17,6 +18,14 @@ BINARY_MARK = b"\0"
 """A byte that text never holds, except in UTF-16 and UTF-32, which start with a byte order mark here."""
 
 _SAMPLE_BYTES = 64 * 1024
+
+_WIDE_BYTES = 4096
+"""Bytes from the start that show UTF-16 without a mark."""
+_MIN_WIDE_BYTES = 16
+_MIN_NUL_SHARE = 0.6
+"""Share of the high bytes that are NUL: source code is mostly ASCII, machine data rarely alternates so."""
+_CONTROL = re.compile("[\\x00-\\x08\\x0e-\\x1a\\x7f]")
+_WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _DECLARED = re.compile(rb"(?:coding|charset)\s*[:=]\s*[\"']?([A-Za-z0-9][\w.-]{1,30})")
 _DECLARATION_LINES = 2
@@ -48,9 +57,33 @@ def byte_order_mark(data: bytes) -> str | None:
     return next((codec for mark, codec in _MARKS if data.startswith(mark)), None)
 
 
+def wide_codec(data: bytes) -> str | None:
+    """Return the codec of text in units of two or four bytes, or None for everything else.
+
+    `utf-16` and `utf-32` where a byte order mark says so, `utf-16-le` and `utf-16-be` where NUL bytes do.
+    """
+    if BINARY_MARK not in data[:_WIDE_BYTES]:
+        return byte_order_mark(data) if data.startswith(_WIDE_MARKS) else None
+    mark = byte_order_mark(data)
+    if mark is not None:
+        return mark if mark != "utf-8-sig" else None
+    return _unmarked_wide_codec(data)
+
+
+def _unmarked_wide_codec(data: bytes) -> str | None:
+    """Return UTF-16's byte order where one half of the bytes is mostly NUL, the other never, and all of it decodes."""
+    head = data[:_WIDE_BYTES]
+    if len(data) % 2 or len(data) < _MIN_WIDE_BYTES:
+        return None
+    for codec, high, low in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        if 0 not in low and high.count(0) > _MIN_NUL_SHARE * len(high) and _decodes(data, codec):
+            return None if _CONTROL.search(data.decode(codec)) else codec
+    return None
+
+
 def is_binary(data: bytes) -> bool:
-    """Tell whether the bytes hold a NUL that no byte order mark explains."""
-    return BINARY_MARK in data and byte_order_mark(data) not in {"utf-16", "utf-32"}
+    """Tell whether the bytes hold a NUL that neither a byte order mark nor UTF-16 explains."""
+    return BINARY_MARK in data and wide_codec(data) is None
 
 
 def src_encoding(data: bytes) -> str | None:
@@ -60,10 +93,11 @@ def src_encoding(data: bytes) -> str | None:
     """
     if is_binary(data):
         return None
-    codec = byte_order_mark(data) or "utf-8"
+    wide = wide_codec(data)
+    codec = wide or byte_order_mark(data) or "utf-8"
     if _decodes(data, codec):
         return codec
-    return None if codec in {"utf-16", "utf-32"} else _declared_encoding(data) or _legacy_encoding(data)
+    return None if wide else _declared_encoding(data) or _legacy_encoding(data)
 
 
 def decode(data: bytes, encoding: str) -> str:

@@ -24,6 +24,7 @@ _VENDOR = re.compile(
       | ckeditor | tiny_?mce | codemirror | ace-builds | mathjax | fckeditor | font-?awesome | highlight(?:\.js|js)
       | cordova | phonegap | extjs | dojo | yui | MochiKit | jquery-ui | bootstrap-\d[\d.]*
     )/
+  | (?:^|/)\.github/ | \.d\.[cm]?ts$ | (?:^|/)\.(?:git(?:ignore|attributes|modules)|indent\.pro)$
   | (?:^|/)(?:
         (?:jquery|bootstrap|angular|react|react-dom|vue|d3|underscore|lodash|backbone|ember|prototype|effects|dragdrop
           |controls|modernizr|html5shiv|html5-\d|respond|raphael|moment|knockout|handlebars|mustache|require|normalize
@@ -59,7 +60,7 @@ _GENERATED_NAME = re.compile(
   | [.-]min\.(?:js|mjs|cjs|css)$
   | \.(?:pb\.(?:go|gw\.go|h|cc|c|swift|dart|validate\.go) | pb-c\.[hc] | grpc\.pb\.(?:h|cc) | twirp\.go | pbobjc\.[hm])$
   | _pb2(?:_grpc)?\.pyi?$ | _grpc_pb\.js$ | _pb\.(?:js|d\.ts|rb)$ | \.zep\.(?:c|h|php)$ | _generated\.(?:go|rs|h)$
-  | \.designer\.(?:cs|vb)$ | \.(?:g|g\.i|feature|generated)\.cs$ | \.(?:g|freezed|gr|config|mocks)\.dart$
+  | \.dsp$ | \.designer\.(?:cs|vb)$ | \.(?:g|g\.i|feature|generated)\.cs$ | \.(?:g|freezed|gr|config|mocks)\.dart$
   | \.(?:nib|xib|storyboard|xcworkspacedata|xcuserstate)$
     """,
     re.VERBOSE | re.IGNORECASE,

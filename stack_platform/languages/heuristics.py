@@ -8,13 +8,13 @@ the same patterns. Patterns take time linear in the file; a test feeds each of t
 
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from stack_platform.languages.catalog import extensions_of
+from stack_platform.languages.catalog import catalog, extensions_of
 
 CONSIDERED_BYTES = 50 * 1024
 """Bytes from the start of a file that decide (50 KiB, as linguist)."""
@@ -46,9 +46,13 @@ class Rule:
     anywhere: re.Pattern[bytes] | None = None
     """Holds where the file contains it."""
 
+    def has_pattern(self) -> bool:
+        """Tell whether anything has to be found."""
+        return not (self.at_start is None and self.at_line is None and self.anywhere is None)
+
     def holds(self, after_line_end: bytes) -> bool:
         """Tell whether any pattern is found in a text that a line end was put before; a rule without one holds."""
-        if self.at_start is None and self.at_line is None and self.anywhere is None:
+        if not self.has_pattern():
             return True
         return bool(
             (self.at_start and self.at_start.match(after_line_end, 1))
@@ -129,4 +133,21 @@ def by_rules(name: str, content: bytes, candidates: Collection[str]) -> str | No
             continue
         if rule.holds(text):
             return rule.language
+    return None
+
+
+def between(rivals: Sequence[str], content: bytes) -> str | None:
+    """Return the rival whose rule holds, by the extensions that it shares with the first one, or None.
+
+    A rule without a pattern says what is left when an extension is known; here it says nothing.
+    """
+    if len(rivals) < 2:
+        return None
+    text = b"\n" + normalized(content)
+    known = _sources()
+    languages = catalog().languages
+    for extension in languages[rivals[0]].extensions if rivals[0] in languages else ():
+        for rule in rules(extension) if extension in known else ():
+            if rule.language in rivals and rule.has_pattern() and rule.holds(text):
+                return rule.language
     return None

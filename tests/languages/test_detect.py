@@ -93,8 +93,57 @@ def test_a_byte_order_mark_does_not_hide_the_first_line(encoding):
     assert detect_language("a.h", "class A {\n};\n".encode(encoding)) == "C++"
 
 
-def test_content_alone_without_evidence_has_no_language():
-    assert detect_language("", b"int main(void) { return 0; }\n") is None
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("", b"int main(void) { return 0; }\n"),
+        ("server.log", b"import os\nimport sys\n" * 20),
+        ("", b"words \x01\x02\x03 and more words and more words\n"),
+        ("", b" \n" * 100),
+    ],
+)
+def test_what_tells_nothing_has_no_language(name, content):
+    assert detect_language(name, content) is None
+
+
+JAVA = b"""package a.b;
+
+import java.util.List;
+
+public final class Shop {
+    private final List<String> names;
+
+    public Shop(List<String> names) {
+        this.names = names;
+    }
+
+    @Override
+    public String toString() {
+        return String.join(", ", names);
+    }
+}
+"""
+GO = b"""package main
+
+import (
+\t"fmt"
+\t"os"
+)
+
+func main() {
+\tfor i, name := range os.Args {
+\t\tfmt.Println(i, name)
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["", "unknown", "a.unknownextension", "folder.java/unknown"])
+@pytest.mark.parametrize(
+    ("content", "language"), [(JAVA, "Java"), (GO, "Go"), (b"<?php\n" + b"echo 1;\n" * 9, "PHP")]
+)
+def test_without_a_telling_name_the_content_is_judged(name, content, language):
+    assert detect_language(name, content) == language
 
 
 def test_last_choice_is_the_most_popular_and_does_not_depend_on_order():

@@ -57,7 +57,20 @@ def test_marks_and_nul_bytes_decide_before_any_guess(data, encoding):
 def test_binary_is_a_nul_without_a_mark_that_explains_it():
     assert is_binary(b"\x7fELF\0")
     assert not is_binary("a".encode("utf-16"))
-    assert is_binary("a".encode("utf-16-le"))
+    assert is_binary("a".encode("utf-16-le"))  # too short to tell
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_text(codec):
+    data = "int größe = 1; // 長さ\nint main(void) { return 0; }\n".encode(codec)
+    assert src_encoding(data) == codec
+    assert decode(data, codec).encode(codec) == data
+
+
+@pytest.mark.parametrize("data", [b"\x01\0" * 40, b"a\0" * 20 + b"b", b"ab\0\0" * 20, b"\x7fELF\2\1\1\0" * 9])
+def test_numbers_in_two_bytes_are_binary(data):
+    assert is_binary(data)
+    assert src_encoding(data) is None
 
 
 @given(st.binary(max_size=400))
@@ -73,7 +86,7 @@ def test_utf_8_comes_back_byte_for_byte(text, mark):
     data = (codecs.BOM_UTF8 if mark else b"") + text.encode()
     encoding = src_encoding(data)
     if b"\0" in data:
-        assert encoding is None
+        assert encoding in {None, "utf-16-le", "utf-16-be"}
     else:
         assert encoding in {"utf-8", "utf-8-sig"}
         assert decode(data, encoding).encode(encoding) == data

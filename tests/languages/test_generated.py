@@ -23,6 +23,9 @@ VENDORED = [
     "static/bootstrap.bundle.min.css",
     "a.min.js",
     "gradlew",
+    ".github/workflows/a.yml",
+    "types/a.d.ts",
+    ".gitignore",
     "build-aux/config.guess",
 ]
 OWN = [
