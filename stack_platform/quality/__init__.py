@@ -1,0 +1,1 @@
+"""Measures of files and the cut-offs on them: quality signals, decontamination, malware, caps per language."""
