@@ -5,16 +5,20 @@ statement of the file wins over a restrictive folder, a restrictive one over a p
 file says and nobody can name (UNKNOWN) also wins: it is never made permissive by its folder. Statements
 about a part of the file ("portions of this file", "adapted from", or far below its head) do not speak for
 the rest: they are AND-ed with what the file inherits, and alone they leave it without a license. Every
-row keeps why: `license_evidence` is canonical JSON with rules, byte spans and the words.
+row keeps why: `license_evidence` is canonical JSON with rules, byte spans, the words, the policy, and in
+`chosen` the part of the expression that makes it permissive (one arm of each OR; null when nothing does).
 
-Cost: 71 to 79 MB/s and 4,400 to 4,900 files/s of one core on all Python source of a site-packages folder
-(18,073 files, 293 MB, a third of the files hold a license keyword), 31 to 47 MB/s on headers, license files,
-metadata and other text from there; files without a keyword pass at prefilter speed. The first statement in
-a process loads the rule table and compiles the names, 0.2 s.
+Annotations of REUSE (`inherited_precedence`): `aggregate` adds what is inherited to the file's statement;
+`override` replaces it, unless the statement is restrictive or unnamed: then both hold.
+
+Cost: 22 MB/s of one core on all source files of a site-packages folder (29,794 files, 353 MB; measured by
+benchmarks/inheritance.py), nearly all of it in `detect_license`; a file without a license keyword passes at
+prefilter speed.
 
 Columns in: path (string), content (string, large_string, binary or large_binary), inherited_expression,
-inherited_source, inherited_path. Columns out: those and detected_licenses (list<string>),
-license_expression, license_type, license_source (file, dir, package, repo, none), license_path,
+inherited_source, inherited_path, and inherited_precedence if there is one. Columns out: those and
+detected_licenses (list<string>), license_expression, license_type, license_source (file, dir, package, repo,
+none), license_path,
 license_evidence.
 """
 
@@ -22,16 +26,24 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from stack_platform.errors import ConfigError, PolicyError, SchemaError
+from stack_platform.errors import PolicyError, SchemaError
 from stack_platform.licenses import spdx
 from stack_platform.licenses.detect import LicenseFinding, detect_license, is_license_file
-from stack_platform.licenses.policy import LICENSE_TYPES, POLICY_VERSION, license_type
+from stack_platform.licenses.directories import Inherited
+from stack_platform.licenses.policy import (
+    LicenseConfig,
+    license_type,
+    permissive_arm,
+    policy_version,
+    reason_to_drop,
+)
 from stack_platform.licenses.tokens import locate_keywords
+
+__all__ = ["JUDGMENT", "LicenseConfig", "judge_files", "reason_to_drop"]
 
 _INPUT = ("path", "content", "inherited_expression", "inherited_source", "inherited_path")
 _HEAD = 8192  # bytes; a statement further down is about a part
@@ -56,24 +68,6 @@ JUDGMENT = pa.schema(
 """The columns that `judge_files` adds."""
 
 
-@dataclass(frozen=True, slots=True)
-class LicenseConfig:
-    """Which license types stay in the data set."""
-
-    keep: tuple[str, ...] = ("permissive",)
-    """Types that stay; The Stack v2 released ("permissive", "no_license")."""
-
-    def __post_init__(self) -> None:
-        wrong = (
-            [t for t in self.keep if t not in LICENSE_TYPES] if isinstance(self.keep, tuple) else [self.keep]
-        )
-        if wrong or not self.keep:
-            allowed = ", ".join(LICENSE_TYPES)
-            raise ConfigError(
-                f"keep={self.keep!r}: {wrong or 'nothing'} is no license type; choose from {allowed}"
-            )
-
-
 class _Judgment(NamedTuple):
     detected: list[str]
     expression: str
@@ -83,17 +77,7 @@ class _Judgment(NamedTuple):
     evidence: str
 
 
-def reason_to_drop(license_type: str, config: LicenseConfig = LicenseConfig()) -> str | None:
-    """Return why a file of this license type leaves the data set, or None when it stays.
-
-    Raises ConfigError for a word that is no license type.
-    """
-    if license_type not in LICENSE_TYPES:
-        raise ConfigError(f"{license_type!r} is no license type; choose from {', '.join(LICENSE_TYPES)}")
-    return None if license_type in config.keep else f"license_{license_type}"
-
-
-def judge_files(batch: pa.RecordBatch) -> pa.RecordBatch:
+def judge_files(batch: pa.RecordBatch, config: LicenseConfig = LicenseConfig()) -> pa.RecordBatch:
     """Add the license columns to a batch of files; see the module docstring for the columns.
 
     Raises SchemaError when a column is missing.
@@ -103,12 +87,17 @@ def judge_files(batch: pa.RecordBatch) -> pa.RecordBatch:
         raise SchemaError(f"files lack the columns {missing}; run `inherit` on their paths first")
     hits = locate_keywords(batch.column("content"))
     contents = batch.column("content").cast(pa.large_binary())
+    known = "inherited_precedence" in batch.schema.names
+    precedence = batch.column("inherited_precedence").to_pylist() if known else [None] * batch.num_rows
     others = (batch.column(name).to_pylist() for name in ("path", *_INPUT[2:]))
     rows = []
     for i, (path, expression, source, origin) in enumerate(zip(*others, strict=True)):
         content = (contents[i].as_py() or b"") if hits[i] != [] or is_license_file(path) else b""
         finding = detect_license(content, path, hits[i]) if content else LicenseFinding(spdx.NONE)
-        rows.append(_judge(path, content, finding, (expression or spdx.NONE, source or "none", origin)))
+        inherited = Inherited(expression or spdx.NONE, source or "none", origin, precedence[i] or "closest")
+        permissive = license_type(finding.expression, config) == "permissive"
+        verdict = _conclude(path, content, finding, inherited, permissive=permissive)
+        rows.append(_describe(verdict, finding, inherited, config))
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(JUDGMENT)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, JUDGMENT, strict=True)]
     return pa.RecordBatch.from_arrays(
@@ -117,22 +106,44 @@ def judge_files(batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def _judge(
-    path: str, content: bytes, finding: LicenseFinding, inherited: tuple[str, str, str | None]
+class _Verdict(NamedTuple):
+    expression: str
+    source: str
+    path: str | None
+
+
+def _conclude(
+    path: str, content: bytes, finding: LicenseFinding, inherited: Inherited, *, permissive: bool
+) -> _Verdict:
+    """Settle what holds for a file: its own statement (permissive or not), what it inherits, or both."""
+    own, other = finding.expression, inherited.expression
+    verdict = _Verdict(other, inherited.source, inherited.path)
+    if own != spdx.NONE:
+        if other != spdx.NONE and inherited.precedence == "override":
+            verdict = verdict if permissive else _Verdict(_add(other, own), "file", path)
+        elif inherited.precedence == "aggregate":
+            verdict = _Verdict(_add(other, own), "file", path)
+        elif not _speaks_for_a_part(content, finding):
+            verdict = _Verdict(own, "file", path)
+        elif not permissive:
+            verdict = _Verdict(_add(other, own), "file", path)
+        elif other != spdx.NONE:
+            verdict = verdict._replace(expression=_add(other, own))
+    return _Verdict(spdx.NONE, "none", None) if verdict.expression == spdx.NONE else verdict
+
+
+def _describe(
+    verdict: _Verdict, finding: LicenseFinding, inherited: Inherited, config: LicenseConfig
 ) -> _Judgment:
-    expression, source, origin = inherited
-    if finding.expression != spdx.NONE:
-        if not _speaks_for_a_part(content, finding):
-            expression, source, origin = finding.expression, "file", path
-        elif license_type(finding.expression) != "permissive":
-            expression, source, origin = _add(expression, finding.expression), "file", path
-        elif expression != spdx.NONE:
-            expression = _add(expression, finding.expression)
-    if expression == spdx.NONE:
-        source, origin = "none", None
     evidence = {
-        "inherited": {"expression": inherited[0], "path": inherited[2], "source": inherited[1]},
-        "policy": POLICY_VERSION,
+        "chosen": permissive_arm(verdict.expression, config),
+        "inherited": {
+            "expression": inherited.expression,
+            "path": inherited.path,
+            "precedence": inherited.precedence,
+            "source": inherited.source,
+        },
+        "policy": policy_version(config),
         "statements": [
             {
                 "end": end,
@@ -147,10 +158,10 @@ def _judge(
     }
     return _Judgment(
         detected=list(spdx.symbols(finding.expression)),
-        expression=expression,
-        type=license_type(expression),
-        source=source,
-        path=origin,
+        expression=verdict.expression,
+        type=license_type(verdict.expression, config),
+        source=verdict.source,
+        path=verdict.path,
         evidence=_JSON.encode(evidence),
     )
 

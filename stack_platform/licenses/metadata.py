@@ -1,4 +1,4 @@
-"""Reads the license that package metadata declares: Python, npm and Cargo.
+"""Reads the license that package metadata declares: Python, npm, Cargo and Maven.
 
 Method, by file name:
  - `PKG-INFO`, `METADATA` (core metadata 2.4): `License-Expression`, else the `License` field when it is a
@@ -6,9 +6,11 @@ Method, by file name:
  - `pyproject.toml`: `project.license` (PEP 639 text, or the older table's `text`), else its classifiers,
    else `tool.poetry.license`;
  - `package.json`: `license`, or the deprecated `licenses` list (npm's documentation: a choice, OR);
- - `Cargo.toml`: `package.license`, where `/` is Cargo's old OR.
-A field that says "see the license file", is a whole text, or cannot be read gives no evidence (None).
-Hostile content gives None, never an exception; more than 4 MiB is not read.
+ - `Cargo.toml`: `package.license`, or what a workspace lends its members; `/` is Cargo's old OR;
+ - `pom.xml`: `project/licenses/license/name`, else its `url`; several are a choice (Maven's POM reference).
+A field that points to a license file gives no evidence (None): the file speaks for itself. A field whose
+text nobody can name is UNKNOWN, so that the package does not inherit past it. Hostile content gives None or
+UNKNOWN, never an exception; XML with a document type is not read (entities); more than 4 MiB is not read.
 """
 
 from __future__ import annotations
@@ -17,15 +19,22 @@ import json
 import re
 import tomllib
 from typing import Any, NamedTuple
+from xml.parsers import expat
 
 from stack_platform.errors import PolicyError
 from stack_platform.licenses import spdx
+from stack_platform.licenses.detect import detect_license, is_license_file
 from stack_platform.licenses.tags import name_to_expression
 
 _MAX_BYTES = 4 << 20
 _UNLICENSED = re.compile(
     r"(?i)^(?:unlicensed|proprietary|commercial|private|all rights reserved|none, all rights.*)$"
 )
+_POINTER = re.compile(
+    r"(?i)^(?:please\s+)?(?:(?:see|refer to)\b.*?|(?:license|copying)\s+file\b.*?)(\S*)$", re.DOTALL
+)
+_SILENT = frozenset({"", "none", "unknown", "n/a", "todo", "tbd", "-"})
+_MAX_NAME = 200  # characters; more is a text
 _CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
     "MIT License": "MIT",
@@ -101,10 +110,13 @@ def _read_core(text: str) -> Declared | None:
             fields.setdefault(key.strip().lower(), []).append(value.strip())
     if declared := fields.get("license-expression"):
         return _declare(declared[0])
-    multiline = re.search(r"(?m)^License:[^\n]*\n[ \t]+\S", head) is not None
-    if not multiline and (declared := fields.get("license")) and (found := _declare(declared[0])):
-        return found
-    return _read_classifiers(fields.get("classifier", ()))
+    classified = _read_classifiers(fields.get("classifier", ()))
+    field = re.search(r"(?ms)^License:[ \t]*([^\n]*(?:\n[ \t|][^\n]*)*)", head)
+    if field is None:
+        return classified
+    named = _declare(field[1])
+    unnamed = named is None or named.expression == spdx.UNKNOWN or "\n" in field[1]
+    return (classified or named) if unnamed else named
 
 
 def _read_classifiers(classifiers: Any) -> Declared | None:
@@ -134,26 +146,80 @@ def _read_npm(text: str) -> Declared | None:
     names = [entry.get("type") if isinstance(entry, dict) else entry for entry in entries]
     if not names or not all(isinstance(name, str) for name in names):
         return None
-    found = [declared for name in names if (declared := _declare(str(name))) is not None]
-    if len(found) < len(names):
+    return _choice([_declare(str(name)) for name in names])
+
+
+def _read_cargo(text: str) -> Declared | None:
+    data = tomllib.loads(text)
+    declared = data.get("package", {}).get("license")
+    if not isinstance(declared, str):
+        declared = data.get("workspace", {}).get("package", {}).get("license")
+    return _declare(declared.replace("/", " OR ")) if isinstance(declared, str) else None
+
+
+def _read_pom(text: str) -> Declared | None:
+    """Read the licenses of a POM with expat; a document type is refused, and with it every entity."""
+    licenses: list[dict[str, str]] = []
+    stack: list[str] = []
+
+    def start(name: str, _: object) -> None:
+        stack.append(name.rpartition(":")[2])
+        if stack == ["project", "licenses", "license"]:
+            licenses.append({})
+
+    def text_of(data: str) -> None:
+        if len(stack) == 4 and licenses and stack[:3] == ["project", "licenses", "license"]:
+            licenses[-1][stack[3]] = licenses[-1].get(stack[3], "") + data
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a POM has no document type")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _: stack.pop()
+    parser.CharacterDataHandler = text_of
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(text.encode(), True)
+    except expat.ExpatError:
+        return None
+    return _choice([_read_pom_license(entry) for entry in licenses]) if licenses else None
+
+
+def _read_pom_license(entry: dict[str, str]) -> Declared | None:
+    named = _declare(entry.get("name", ""))
+    if (named is None or named.expression == spdx.UNKNOWN) and (url := entry.get("url", "").strip()):
+        by_url = detect_license(url.encode()).expression
+        if by_url != spdx.NONE:
+            return Declared(by_url, exact=False)
+    return named or Declared(spdx.UNKNOWN, exact=False)
+
+
+def _choice(arms: list[Declared | None]) -> Declared | None:
+    """OR declarations; None when one of them says nothing."""
+    found = [arm for arm in arms if arm is not None]
+    if len(found) < len(arms):
         return None
     return Declared(spdx.combine((f.expression for f in found), "OR"), all(f.exact for f in found))
 
 
-def _read_cargo(text: str) -> Declared | None:
-    declared = tomllib.loads(text).get("package", {}).get("license")
-    return _declare(declared.replace("/", " OR ")) if isinstance(declared, str) else None
-
-
 def _declare(value: str) -> Declared | None:
-    """Translate a declared value; a value that reserves everything is LicenseRef-proprietary."""
+    """Translate a declared value: None for a pointer to a license file, UNKNOWN for words nobody can name.
+
+    A value that reserves everything is LicenseRef-proprietary.
+    """
     value = value.strip()
+    pointer = _POINTER.match(value) if len(value) <= _MAX_NAME else None
+    if value.lower() in _SILENT or is_license_file(value) or (pointer and is_license_file(pointer[1])):
+        return None
     if _UNLICENSED.match(value):
         return Declared("LicenseRef-proprietary", exact=True)
     if spdx.is_known(value):
         return Declared(spdx.normalize(value), exact=True)
-    name = name_to_expression(value) if 0 < len(value) <= 200 else None
-    return Declared(name, exact=False) if name else None
+    name = name_to_expression(value) if len(value) <= _MAX_NAME else None
+    if name is None and "\n" in value:
+        name = detect_license(value.encode("utf-8", errors="replace"), "LICENSE").expression
+    return Declared(name or spdx.UNKNOWN, exact=False)
 
 
 _READERS = {
@@ -162,6 +228,7 @@ _READERS = {
     "pyproject.toml": _read_pyproject,
     "package.json": _read_npm,
     "Cargo.toml": _read_cargo,
+    "pom.xml": _read_pom,
 }
 METADATA_NAMES = frozenset(_READERS)
 """File names that `metadata_license` reads."""

@@ -6,6 +6,10 @@ as a pair. An exception that adds permissions leaves a permissive license permis
 another one permissive (GPL WITH Classpath stays non-permissive). A symbol that nobody knows is never
 permissive. The Stack v2 flattened expressions into lists, so its `MIT OR GPL-2.0` was non-permissive.
 
+A user's own policy is a `LicenseConfig`, or a file of one (`read_policy`): identifiers and pairs to allow and
+to deny on top of `policy.json`. `policy_version` names the data and the user's changes; it is part of the
+fingerprint of the license stage, and stands in each file's `license_evidence` and in each decision.
+
 Known error: the policy speaks about identifiers, not about patents, trademarks or laws; on the labels of
 1,442 development cases it agrees with every `permissive` mark except JSON's, which we deny on purpose.
 """
@@ -14,12 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from stack_platform.errors import PolicyError
+import pyarrow as pa
+
+from stack_platform.errors import ConfigError, PolicyError, SchemaError
 from stack_platform.licenses import spdx
+from stack_platform.manifests import digest_of
 
 LicenseType = Literal["permissive", "no_license", "non_permissive", "unknown"]
 LICENSE_TYPES: tuple[LicenseType, ...] = ("permissive", "no_license", "non_permissive", "unknown")
@@ -30,6 +39,74 @@ _NAME = json.loads(_BYTES)["name"]
 
 POLICY_VERSION: str = f"{_NAME}@{hashlib.sha256(_BYTES).hexdigest()[:16]}"
 """Name of the policy and digest of `policy.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LicenseConfig:
+    """Which license types stay in the data set, and what the user judges otherwise than `policy.json`."""
+
+    keep: tuple[str, ...] = ("permissive",)
+    """Types that stay; The Stack v2 released ("permissive", "no_license")."""
+
+    allow: tuple[str, ...] = ()
+    """Identifiers, or pairs such as "GPL-2.0-only WITH Classpath-exception-2.0", that are permissive here."""
+
+    deny: tuple[str, ...] = ()
+    """Identifiers or pairs that are not permissive here."""
+
+    def __post_init__(self) -> None:
+        wrong = (
+            [t for t in self.keep if t not in LICENSE_TYPES] if isinstance(self.keep, tuple) else [self.keep]
+        )
+        if wrong or not self.keep:
+            allowed = ", ".join(LICENSE_TYPES)
+            raise ConfigError(
+                f"keep={self.keep!r}: {wrong or 'nothing'} is no license type; choose from {allowed}"
+            )
+        allow, deny = _read_symbols("allow", self.allow), _read_symbols("deny", self.deny)
+        if both := sorted(set(allow) & set(deny)):
+            raise ConfigError(f"{', '.join(both)}: both allowed and denied; take it out of one of the lists")
+        object.__setattr__(self, "allow", allow)
+        object.__setattr__(self, "deny", deny)
+
+
+def _read_symbols(field: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Normalize a list of identifiers and pairs; sorted, each once."""
+    found = set()
+    for value in values if isinstance(values, tuple) else (values,):
+        advice = f"{field} takes a list of identifiers such as 'MIT' or 'Apache-2.0 WITH LLVM-exception'"
+        try:
+            single = isinstance(value, str) and spdx.is_known(value) and spdx.parse(value).isliteral
+        except PolicyError:
+            single = False
+        if not single:
+            raise ConfigError(f"{field}={value!r} is no single SPDX identifier; {advice}")
+        found.add(spdx.normalize(value))
+    return tuple(sorted(found))
+
+
+def read_policy(path: Path) -> LicenseConfig:
+    """Read a user's policy: a TOML or JSON file with the lists `keep`, `allow` and `deny`.
+
+    Raises ConfigError when the file cannot be read or says something else.
+    """
+    try:
+        text = path.read_text("utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}; write TOML such as: allow = ['MPL-2.0']") from error
+    lists = isinstance(data, dict) and all(isinstance(value, list) for value in data.values())
+    wrong = sorted(set(data) - {"keep", "allow", "deny"}) if lists else ["something that is no list"]
+    if wrong:
+        raise ConfigError(f"{path}: {', '.join(wrong)}; a policy has the lists keep, allow and deny")
+    return LicenseConfig(**{name: tuple(values) for name, values in data.items()})
+
+
+def policy_version(config: LicenseConfig = LicenseConfig()) -> str:
+    """Name the policy that judges: the version of `policy.json` and a digest of the user's changes, if any."""
+    if not config.allow and not config.deny:
+        return POLICY_VERSION
+    return f"{POLICY_VERSION}+{digest_of([config.allow, config.deny])[:16]}"
 
 
 class _Policy(NamedTuple):
@@ -45,7 +122,7 @@ def _policy() -> _Policy:
 
 
 @lru_cache(maxsize=4096)
-def license_type(expression: str) -> LicenseType:
+def license_type(expression: str, config: LicenseConfig = LicenseConfig()) -> LicenseType:
     """Say what an SPDX expression allows; what cannot be parsed is `unknown`.
 
     >>> license_type("MIT OR GPL-2.0-only"), license_type("MIT AND GPL-2.0-only"), license_type("NONE")
@@ -57,12 +134,42 @@ def license_type(expression: str) -> LicenseType:
             return "no_license"
         if text == spdx.UNKNOWN:
             return "unknown"
-        return _judge(spdx.parse(text))
-    except (PolicyError, RecursionError):
+        return _judge(spdx.parse(text), config)
+    except PolicyError:
         return "unknown"
 
 
-def permissive_arm(expression: str) -> str | None:
+def adds_permission(exception: str) -> bool:
+    """Say whether an exception's identifier is one that only adds permissions to its license."""
+    return exception in _policy().exceptions
+
+
+def reason_to_drop(license_type: str, config: LicenseConfig = LicenseConfig()) -> str | None:
+    """Return why a file of this license type leaves the data set, or None when it stays.
+
+    Raises ConfigError for a word that is no license type.
+    """
+    if license_type not in LICENSE_TYPES:
+        raise ConfigError(f"{license_type!r} is no license type; choose from {', '.join(LICENSE_TYPES)}")
+    return None if license_type in config.keep else f"license_{license_type}"
+
+
+def disallowed(files: pa.Table, config: LicenseConfig = LicenseConfig()) -> pa.Table:
+    """Return the rows whose expression, judged again, is of a type that the policy does not keep.
+
+    Columns in: license_expression and any others. Columns out: the same, `license_type` as judged now.
+    Raises SchemaError without the expressions.
+    """
+    if "license_expression" not in files.column_names:
+        raise SchemaError(f"files lack the column license_expression; they have {files.column_names}")
+    types = [license_type(e or spdx.UNKNOWN, config) for e in files["license_expression"].to_pylist()]
+    judged = files.drop_columns(["license_type"]) if "license_type" in files.column_names else files
+    judged = judged.append_column("license_type", pa.array(types, pa.string()))
+    return judged.filter(pa.array([kind not in config.keep for kind in types], pa.bool_()))
+
+
+@lru_cache(maxsize=4096)
+def permissive_arm(expression: str, config: LicenseConfig = LicenseConfig()) -> str | None:
     """Return the part of an expression that makes it permissive, or None when nothing does.
 
     Of several permissive arms of an OR the shortest is chosen, the first in the alphabet among equals.
@@ -70,38 +177,43 @@ def permissive_arm(expression: str) -> str | None:
     >>> permissive_arm("(MIT OR GPL-2.0-only) AND Zlib")
     'MIT AND Zlib'
     """
-    if license_type(expression) != "permissive":
+    if license_type(expression, config) != "permissive":
         return None
-    return spdx.normalize(_arm(spdx.parse(expression)))
+    return spdx.normalize(_arm(spdx.parse(expression), config))
 
 
-def _judge(node: Any) -> LicenseType:
+def _judge(node: Any, config: LicenseConfig) -> LicenseType:
     """Judge a tree of `license-expression`; a symbol inside a tree is never `no_license`."""
     if node.isliteral:
-        return _judge_symbol(node)
-    verdicts = {_judge(arg) for arg in node.args}
+        return _judge_symbol(node, config)
+    verdicts = {_judge(arg, config) for arg in node.args}
     order: tuple[LicenseType, ...] = ("permissive", "unknown", "non_permissive")
     if node.operator.strip().upper() != "OR":
         order = order[::-1]
     return next(verdict for verdict in order if verdict in verdicts)
 
 
-def _judge_symbol(symbol: Any) -> LicenseType:
+def _judge_symbol(symbol: Any, config: LicenseConfig) -> LicenseType:
     policy = _policy()
     with_exception = getattr(symbol, "exception_symbol", None)
     key = symbol.license_symbol.key if with_exception is not None else symbol.key
+    names = {str(symbol.render()), key, key.removesuffix("+")}
+    if names & set(config.deny):
+        return "non_permissive"
+    if str(symbol.render()) in config.allow:
+        return "permissive"
     base = key.removesuffix("+")
-    if base not in policy.permissive:
+    if base not in policy.permissive and not names & set(config.allow):
         return "non_permissive" if base in policy.non_permissive else "unknown"
     if with_exception is not None and with_exception.key not in policy.exceptions:
         return "unknown"
     return "permissive"
 
 
-def _arm(node: Any) -> str:
+def _arm(node: Any, config: LicenseConfig) -> str:
     if node.isliteral:
         return str(node.render())
     if node.operator.strip().upper() == "OR":
-        arms = [_arm(arg) for arg in node.args if _judge(arg) == "permissive"]
+        arms = [_arm(arg, config) for arg in node.args if _judge(arg, config) == "permissive"]
         return min(arms, key=lambda arm: (arm.count(" "), arm))
-    return " AND ".join(f"({_arm(arg)})" for arg in node.args)
+    return " AND ".join(f"({_arm(arg, config)})" for arg in node.args)

@@ -7,7 +7,7 @@ after one lead are a choice (OR); so is "dual licensed under A and B", and a not
 "alternatively". Everything else adds up (AND).
 
 Known error: the name after the lead is taken at its word; "not licensed under the GPL" is a GPL statement,
-which errs on the safe side.
+which errs on the safe side; "not licensed under the MIT license" is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ _NO_STATEMENT = re.compile(
     r" (?:copy of|compatible with|incompatible|unlike|see|like|such as|refer to|than|not|text of|non|contact"
     r"|exception to|including) (?:the )?(?:terms of the )?$"
 )
+_NEGATED = re.compile(
+    r" (?:not|never|no longer|isn t|aren t|formerly|previously|once|was|were)(?: be| been)? $"
+)
 
 
 @cache
@@ -112,6 +115,8 @@ def match_references(tokens: Tokens) -> list[Match]:
             other = table().names[f" {follow.group('name')} "]
             key = spdx.combine([key, other], "OR" if choice or follow.group("word") == "or" else "AND")
             end = follow.end()
+        if _NEGATED.search(tokens.rest, max(0, named.start() - 30), named.start() + 1):
+            key = spdx.UNKNOWN
         found.append(Match(key, "named-license", "reference", named.start(), end))
     tokens.hide([(match.start, match.end) for match in found])
     return sorted(found, key=lambda m: m.start)

@@ -10,7 +10,7 @@ reported as the plain license.
 
 Known error: a description beside the notice ("must be kept in sync with the other file") can look like a
 restriction; the file is then not permissive, which is the safe side. A restriction far from the notice in
-source code is not seen, unless it names itself (Commons Clause, Business Source License ...).
+source code is seen only when it names itself (Commons Clause ...), or the file ("this code") and money.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ _ACTS = (
     r"|share|remove) "
 )
 _DEONTIC = re.compile(
-    rf" (?:may|shall|must|can|could|should|do|does|will|is|are|agree|don t|can t) not {_ADVERBS}{_ACTS}"
+    rf" (?:may|shall|must|can|could|should|do|will|agree|don t|can t) not {_ADVERBS}{_ACTS}"
+    rf"| (?:is|are) not (?:to be |allowed to |permitted to ){_ACTS}"
     rf"| (?:cannot|can t|don t|never) {_ADVERBS}{_ACTS}"
     r"| (?:solely|only|exclusively) (?:for|in|by|with|to|if|when|under|on) (?:the )?(?:use|internal|personal|academic"
     r"|research|non|educational|private|evaluation|members|customers|employees|purpose|purposes)"
     r"| (?:without|unless)(?: [a-z]+){0,6} (?:permission|consent|authorization|approval|agreement) "
 )
 _CONDITION = re.compile(
-    r" (?:not|cannot|don t|can t|never|only|solely|exclusively|must|shall|should|have to|has to|need|needs|need to"
-    r"|requires?|required|except|exception|excluding|excluded|unless|without|prohibit[a-z]*|forbid[a-z]*|disallow[a-z]*"
-    r"|deny|denied|revoked?|expires?|terminat[a-z]+|restrict[a-z]*|provided that|agree|owe|pay|fee|commercial"
-    r"|commercially|personal|internal|confidential|if you|you may|may use|military|students|customers) "
+    r" (?:not|cannot|don t|can t|never|only|solely|exclusively|must|shall|(?:you|users?|licensees?) should"
+    r"|have to|has to|needs?|requires?|required|except|exception|excluding|excluded|unless|without"
+    r"|prohibit[a-z]*|forbid[a-z]*|disallow[a-z]*|deny|denied|revoked?|expires?|terminat[a-z]+"
+    r"|restrict[a-z]*|provided that|agree|owe|pay|fee|commercial|commercially|personal|internal"
+    r"|confidential|revocable|no rights?|ends|until|businesses|hobbyists|purchase|buy|subscription"
+    r"|contact sales|if you|you may|may use|military|students|customers) "
 )
 _OBJECT = re.compile(
     r" (?:software|program|code|work|works|copy|copies|license|licensed|licensee|library|source|materials|package"
@@ -59,6 +62,12 @@ _LICENSE_WORD = re.compile(
     r" (?:software|permission|rights|granted|redistribut[a-z]+|this license|the license|license (?:is|to|may|shall)"
     r"|derivative|this (?:code|file|program|repository) (?:is|may|must|shall|can|for|to|in)|use this|use it|uses are"
     r"|all uses?|not used|used for|modified versions?|same license|derivative works?|forks?) "
+)
+_FAR = frozenset(
+    ("non-commercial", "not-for-sale", "pay")
+)  # restrictions that code does not speak of otherwise
+_ITSELF = re.compile(
+    r" this (?:file|software|code|source|source code|program|library|module|script|package|work) "
 )
 _NEAR = 420  # characters, about 60 tokens: as far as a sentence of the same notice reaches
 _CLOSE = 110  # characters, about 16 tokens: the sentence before or after
@@ -88,10 +97,13 @@ def find_restrictions(
             end = at + len(phrase) - 1
             if scope == "sentence" and not closed and not _names(_LICENSE_WORD, rest, at, end):
                 continue
-            if scope == "anywhere" or counts(at, end):
-                tier = "restriction-anywhere" if scope == "anywhere" else "restriction"
+            named = scope == "anywhere" or (name in _FAR and _names(_ITSELF, rest, at, end))
+            if named or counts(at, end):
+                tier = "restriction-anywhere" if named else "restriction"
                 found.append(Match(ADDITIONAL_TERMS, name, tier, at, end))
                 break
+    if not anchors and not closed:
+        return found
     found += _first(_DEONTIC, "deontic", rest, counts)
     if closed:
         found += _first(_CONDITION, "condition", rest, lambda start, _: not within(start, texts))

@@ -9,8 +9,7 @@ a sentence more or less in the middle is a variant that the rule refuses. Cost: 
 rows whose words all occur in the text, then plain substring search, linear in the text for each row; no
 backtracking.
 
-The door for the n-gram fingerprint index over all SPDX texts: another function `Tokens -> list[Match]`
-that runs after `match_texts` on what is still in `Tokens.rest`.
+The names that the SPDX list gives its licenses come from the fingerprint index; the table's own win.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stack_platform.licenses.fingerprints import index
 from stack_platform.licenses.tokens import as_phrase, find_all
 from stack_platform.licenses.word_index import WordIndex
 
@@ -139,7 +139,9 @@ def table() -> RuleTable:
             for row in data["notices"]
             for i, text in enumerate(row["phrases"])
         ),
-        names=_read_names(data["names"]),
+        names=_identifiers()
+        | {f" {name} ": key for name, key in index().names.items()}
+        | _read_names(data["names"]),
         field_names=_read_names(data["names"]) | _read_names(data["field_names"]),
         pointers=tuple(as_phrase(text) for text in data["pointers"]),
         neutral=tuple(as_phrase(text) for text in data["neutral"]),
@@ -194,6 +196,15 @@ def _needed(row: Any) -> frozenset[str]:
         return frozenset().union(*shared)
     phrase = row.phrase if isinstance(row, Restriction) else row if isinstance(row, str) else row[0]
     return frozenset(phrase.split())
+
+
+def _identifiers() -> dict[str, str]:
+    """Read identifiers of the SPDX list as names ("licensed under MIT-CMU"); those of one word are too common.
+
+    A name that begins with "c" begins with a comment leader of Fortran.
+    """
+    phrases = {as_phrase(key): key for key in index().names.values()}
+    return {phrase: key for phrase, key in phrases.items() if phrase.count(" ") > 2 and phrase[1:3] != "c "}
 
 
 def _read_names(names: dict[str, list[str]]) -> dict[str, str]:

@@ -81,11 +81,12 @@ def parse(expression: str) -> Any:
         ExpressionError,
         ExpressionParseError,
         RecursionError,
+        AssertionError,
         AttributeError,
         IndexError,
         TypeError,
         ValueError,
-    ) as error:
+    ) as error:  # the package raises all of these on malformed text
         raise PolicyError(f"{text[:200]!r} is not a license expression; {advice}") from error
 
 

@@ -1,7 +1,8 @@
 """Turns bytes into normalized license tokens, and finds the few places worth reading.
 
 Method: the SPDX matching guidelines (SPDX specification 2.3, annex C), reduced to what a phrase search
-needs: lower case, letters and digits only, markup and comment leaders dropped, `licence` = `license`.
+needs: lower case, letters and digits only, markup, comment leaders, and the years and names of copyright lines
+dropped, `licence` = `license`. A copyright line with any word of permission or restriction is kept whole.
 One exception: a `+` directly after a digit is a token, because GPL-2.0+ is not GPL-2.0.
 
 `find_keywords` and `locate_keywords` are the prefilter: a text without any keyword states no license. For
@@ -26,7 +27,8 @@ import pyarrow.compute as pc
 KEYWORDS = (
     "licen[cs]|spdx|copyleft|public.domain|distribut(?:ed|able|ion |ions |e )|redistribut|permission|permitted"
     "|warrant|gpl|proprietary|confidential|commercial|unauthori[sz]ed|copying|same terms|under the terms"
-    "|trade secret|released under|freely|do whatever|polyform|may be used"
+    "|trade secret|released under|freely|do whatever|polyform|may be (?:used|copied)|provided that|you want"
+    "|reproduction and use|creative.?commons|publicdomain|cc0|lizen[sz]|waived|to use this|freedom to use"
 )
 """Words without which no license statement can be made; a bare copyright line is no such statement."""
 
@@ -39,8 +41,22 @@ _PLUS = 2
 _KINDS = bytes(1 if c in _ALNUM else _PLUS if c == ord("+") else 0 for c in range(256))
 _IS_DIGIT = np.frombuffer(bytes(chr(c) in "0123456789" for c in range(256)), np.bool_)
 _TO_HIDDEN = bytes(c if c == ord(" ") else ord("~") for c in range(256))
-_LEADER = re.compile(r"(?m:^[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t])|\.(?:br|sp|pp|ip|b|i)\b))")
-_MARKUP = re.compile(r"<[^<>\n]{0,120}>|&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});|\\[nrt]")
+_LEADER = re.compile(
+    r"(?m:^[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t\r\n])|\.(?:br|sp|pp|ip|b|i)\b))"
+)
+_MARKUP = re.compile(r"<(?!https?:)[^<>\n]{0,120}>|&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});|\\[nrt]")
+_COPYRIGHT = re.compile(
+    r"(?m)^([^a-z0-9\n]{0,20}(?:copyright[ \t:]{1,4}(?:(?:\(c\)|\xc2?\xa9)[ \t:,]{0,4})?"
+    r"|(?:\(c\)|\xc2?\xa9)[ \t]{1,4}(?:copyright[ \t:]{1,4})?))"
+    r"((?:19|20)[0-9]{2}[^\n]{0,160}?)(?=[,.; \t]{1,3}all rights reserved|[ \t]{0,40}\r?$)"
+)
+_SPEAKING = re.compile(
+    r"licen|permi|distribut|modif|commerc|grant|warrant|domain|provided|purpose|militar|nuclear|weapon|evil|academic"
+    r"|research|educat|evaluat|personal|internal|govern|propriet|confiden|prohib|forbid|restrict|train|released"
+    r"|\b(?:no|non|not|never|only|solely|may|must|shall|use[sdr]?|using|copy|copies|copied|sell|sold|free|freely|terms"
+    r"|under|see|this|without|except|unless|by the|rights|public|any|contents?|files?|code|software|subject|pay|fee)\b"
+)
+_FOUNDATION = "free software foundation"
 _SPELLING: tuple[tuple[str, str], ...] = (
     (" licence ", " license "),
     (" licences ", " licenses "),
@@ -136,6 +152,7 @@ class Tokens:
 
     def __init__(self, lowered: bytes, start: int = 0, end: int | None = None) -> None:
         source = _LEADER.sub(_blank, lowered[start:end].decode("latin-1"))
+        source = _COPYRIGHT.sub(_blank_holder, source)
         self._source = _MARKUP.sub(_blank, source).encode("latin-1")
         self._start = start
         text = f" {' '.join(_split(self._source))} "
@@ -172,6 +189,14 @@ class Tokens:
         starts, ends = self._offsets
         return self._start + int(starts[first]), self._start + int(ends[last])
 
+    def locate(self, start: int, end: int) -> tuple[int, int]:
+        """Translate byte offsets of the content into positions of spaces in `text`, the inverse of `span`."""
+        starts, ends = self._offsets
+        spaces = [*self._spaces.tolist(), len(self.text) - 1]
+        first = int(np.searchsorted(ends, start - self._start, side="right"))
+        last = int(np.searchsorted(starts, end - self._start, side="left"))
+        return spaces[min(first, len(spaces) - 1)], spaces[min(max(first, last), len(spaces) - 1)]
+
     @cached_property
     def words(self) -> frozenset[str]:
         """The different tokens of `text`."""
@@ -193,6 +218,13 @@ class Tokens:
 
 def _blank(match: re.Match[str]) -> str:
     return " " * (match.end() - match.start())
+
+
+def _blank_holder(match: re.Match[str]) -> str:
+    """Blank the years and names of a copyright line, unless its words say more than that."""
+    if _SPEAKING.search(match[2].replace(_FOUNDATION, "")):
+        return match[0]
+    return match[1] + " " * len(match[2])
 
 
 def _split(source: bytes) -> list[str]:

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,3 +187,34 @@ def test_license_files_are_known_by_name(name):
 )
 def test_code_about_licenses_is_no_license_file(name):
     assert not is_license_file(name)
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "x.py", "README.md"])
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        b"license ",
+        b"permission is hereby granted free of charge to any person ",
+        b"the software is provided as is without warranty of any kind ",
+        b"SPDX-License-Identifier: MIT\n",
+        b"GPL-2.0 MIT Apache-2.0 BSD-3-Clause license\n",
+    ],
+)
+def test_repeated_words_take_linear_time(name, phrase):
+    def seconds(size):
+        content = (phrase * (size // len(phrase) + 1))[:size]
+        started = time.process_time()
+        detect_license(content, name)
+        return time.process_time() - started
+
+    assert seconds(400_000) < 6 * seconds(100_000) + 0.5
+
+
+def test_a_text_is_found_beside_many_others(texts):
+    body = "\n\n".join(texts[name] for name in ("BSD-3-Clause", "MIT", "BSD-2-Clause"))
+    assert detect_license(body.encode(), "LICENSE").expression == "BSD-2-Clause AND BSD-3-Clause AND MIT"
+
+
+def test_headers_of_the_spdx_list_are_found_in_comments():
+    content = b"REM Licensed under the Academic Free License version 2.1\nREM\nREM done\n"
+    assert detect_license(content, "a.bat").expression == "AFL-2.1"

@@ -56,7 +56,13 @@ def test_evidence_is_canonical_json_that_says_why():
     row = judge_files(batch(("a.py", "# SPDX-License-Identifier: MIT", GPL_ROOT))).to_pylist()[0]
     evidence = json.loads(row["license_evidence"])
     assert evidence["policy"] == POLICY_VERSION
-    assert evidence["inherited"] == {"expression": "GPL-3.0-only", "path": "COPYING", "source": "repo"}
+    assert evidence["chosen"] == "MIT"
+    assert evidence["inherited"] == {
+        "expression": "GPL-3.0-only",
+        "path": "COPYING",
+        "precedence": "closest",
+        "source": "repo",
+    }
     assert evidence["statements"][0]["rule"] == "spdx-license-identifier"
     assert evidence["statements"][0]["start"] == 2
     assert row["license_evidence"] == json.dumps(
@@ -111,3 +117,38 @@ def test_wrong_settings_list_the_allowed_values(keep):
         LicenseConfig(keep=keep)
     with pytest.raises(ConfigError, match="choose from"):
         reason_to_drop("free")
+
+
+def judge_annotated(content, precedence, inherited=MIT_ROOT, config=LicenseConfig()):
+    rows = batch(("a.py", content, inherited)).append_column("inherited_precedence", pa.array([precedence]))
+    row = judge_files(rows, config).to_pylist()[0]
+    return row["license_expression"], row["license_source"]
+
+
+def test_annotations_say_whose_words_come_first():
+    isc = "# SPDX-License-Identifier: ISC"
+    assert judge_annotated(isc, "closest") == ("ISC", "file")
+    assert judge_annotated(isc, None) == ("ISC", "file")
+    assert judge_annotated(isc, "aggregate") == ("ISC AND MIT", "file")
+    assert judge_annotated(isc, "override") == ("MIT", "repo")
+    assert judge_annotated("x = 1", "override") == ("MIT", "repo")
+
+
+def test_an_override_does_not_silence_a_restriction_in_the_file():
+    gpl, odd = "# SPDX-License-Identifier: GPL-2.0-only", "# Permission is granted on Tuesdays"
+    assert judge_annotated(gpl, "override") == ("GPL-2.0-only AND MIT", "file")
+    assert judge_annotated(odd, "override")[0] == "LicenseRef-unknown-terms AND MIT"
+    assert judge_annotated(
+        "# SPDX-License-Identifier: ISC", "override", config=LicenseConfig(deny=("ISC",))
+    ) == (
+        "ISC AND MIT",
+        "file",
+    )
+
+
+def test_a_users_policy_judges_and_is_named():
+    config = LicenseConfig(allow=("MPL-2.0",), deny=("MIT",))
+    rows = batch(("a.py", "# SPDX-License-Identifier: MPL-2.0", MIT_ROOT), ("b.py", "x", MIT_ROOT))
+    judged = judge_files(rows, config).to_pylist()
+    assert [row["license_type"] for row in judged] == ["permissive", "non_permissive"]
+    assert json.loads(judged[0]["license_evidence"])["policy"].startswith(POLICY_VERSION + "+")

@@ -6,6 +6,8 @@ from stack_platform.licenses.metadata import METADATA_NAMES, metadata_license
 
 HEAD = "Metadata-Version: 2.4\nName: x\n"
 CLASSIFIER = "Classifier: License :: "
+POM = "<project><licenses><license>{}</license></licenses></project>"
+BOMB = '<!DOCTYPE x [<!ENTITY a "MIT"><!ENTITY b "&a;&a;&a;&a;">]>'
 MIT_CLASSIFIER = CLASSIFIER + "OSI Approved :: MIT License\n"
 
 
@@ -32,12 +34,26 @@ MIT_CLASSIFIER = CLASSIFIER + "OSI Approved :: MIT License\n"
         ("package.json", '{"license": {"type": "GPL-2.0"}}', ("GPL-2.0-only", True)),
         ("package.json", '{"licenses": [{"type": "MIT"}, {"type": "GPL-2.0"}]}', ("GPL-2.0-only OR MIT", True)),
         ("package.json", '{"license": "UNLICENSED"}', ("LicenseRef-proprietary", True)),
-        ("package.json", '{"license": "SEE LICENSE IN x"}', None),
+        ("package.json", '{"license": "SEE LICENSE IN x"}', ("UNKNOWN", False)),
         ("package.json", '{"license": ["MIT", 3]}', None),
         ("package.json", "[1, 2]", None),
         ("package.json", "[" * 100_000, None),
         ("Cargo.toml", '[package]\nlicense = "MIT/Apache-2.0"\n', ("Apache-2.0 OR MIT", True)),
         ("Cargo.toml", '[package]\nlicense = { workspace = true }\n', None),
+        ("package.json", '{"license": "SEE LICENSE IN LICENSE.md"}', None),
+        ("package.json", '{"license": "Acme Terms"}', ("UNKNOWN", False)),
+        ("package.json", '{"license": "( AND MIT)"}', ("UNKNOWN", False)),
+        ("package.json", '{"license": "' + "(" * (1 << 20) + '"}', ("UNKNOWN", False)),
+        ("package.json", '{"license": "' + "(" * 1900 + "MIT" + ")" * 50 + '"}', ("UNKNOWN", False)),
+        ("Cargo.toml", '[workspace.package]\nlicense = "MIT OR Apache-2.0"\n', ("Apache-2.0 OR MIT", True)),
+        ("pom.xml", POM.format("<name>The Apache License, Version 2.0</name>"), ("Apache-2.0", False)),
+        ("pom.xml", POM.format("<name>MIT</name></license><license><name>GPL-2.0-only</name>"),
+         ("GPL-2.0-only OR MIT", True)),
+        ("pom.xml", POM.format("<name>Acme</name>"), ("UNKNOWN", False)),
+        ("pom.xml", "<project><dependencies><license><name>MIT</name></license></dependencies></project>", None),
+        ("pom.xml", BOMB + POM.format("<name>&b;</name>"), None),
+        ("pom.xml", "<a>" * 100_000, None),
+        ("pom.xml", "<project", None),
         ("setup.py", "license='MIT'", None),
     ],
 )  # fmt: skip

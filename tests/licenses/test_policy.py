@@ -2,12 +2,22 @@ import hashlib
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stack_platform.errors import ConfigError, SchemaError
 from stack_platform.licenses import policy
-from stack_platform.licenses.policy import POLICY_VERSION, license_type, permissive_arm
+from stack_platform.licenses.policy import (
+    POLICY_VERSION,
+    LicenseConfig,
+    disallowed,
+    license_type,
+    permissive_arm,
+    policy_version,
+    read_policy,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,7 @@ from stack_platform.licenses.policy import POLICY_VERSION, license_type, permiss
         ("NONE", "no_license"),
         ("UNKNOWN", "unknown"),
         ("", "unknown"),
+        ("( AND MIT)", "unknown"),
         ("MIT; DROP TABLE", "unknown"),
     ],
 )
@@ -69,3 +80,77 @@ def test_policy_data_says_where_it_comes_from_and_contradicts_itself_nowhere():
     for symbol, (verdict, reason) in data["overrides"].items():
         assert reason
         assert symbol in data[verdict]
+
+
+def test_a_user_may_allow_and_deny():
+    config = LicenseConfig(allow=("MPL-2.0", "GPL-2.0 WITH Classpath-exception-2.0"), deny=("WTFPL",))
+    assert license_type("MPL-2.0", config) == "permissive"
+    assert license_type("MPL-2.0") == "non_permissive"
+    assert license_type("WTFPL", config) == "non_permissive"
+    assert license_type("GPL-2.0-only WITH Classpath-exception-2.0", config) == "permissive"
+    assert license_type("GPL-2.0-only", config) == "non_permissive"
+    assert permissive_arm("MPL-2.0 OR GPL-2.0-only", config) == "MPL-2.0"
+    denied = LicenseConfig(deny=("Apache-2.0",))
+    assert license_type("Apache-2.0 WITH LLVM-exception", denied) == "non_permissive"
+
+
+def test_the_version_names_the_users_changes():
+    assert policy_version() == POLICY_VERSION == policy_version(LicenseConfig(keep=("no_license",)))
+    one = policy_version(LicenseConfig(allow=("MPL-2.0", "mit")))
+    assert one == policy_version(LicenseConfig(allow=("MIT", "MPL-2.0")))
+    assert one != policy_version(LicenseConfig(deny=("MPL-2.0", "MIT")))
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"allow": ("MIT OR ISC",)},
+        {"allow": ("Nonsense-1.0",)},
+        {"deny": ("",)},
+        {"deny": ("( AND MIT)",)},
+        {"deny": (3,)},
+        {"allow": "MIT AND ISC"},
+        {"allow": ("MIT",), "deny": ("mit",)},
+    ],
+)
+def test_wrong_lists_are_refused(lists):
+    with pytest.raises(ConfigError, match=r"identifier|both allowed"):
+        LicenseConfig(**lists)
+
+
+def test_a_policy_is_read_from_a_file(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text('keep = ["permissive", "no_license"]\nallow = ["MPL-2.0"]\n')
+    assert read_policy(file) == LicenseConfig(keep=("permissive", "no_license"), allow=("MPL-2.0",))
+    file = tmp_path / "policy.json"
+    file.write_text('{"deny": ["MIT"]}')
+    assert read_policy(file) == LicenseConfig(deny=("MIT",))
+
+
+@pytest.mark.parametrize(
+    "text", ["allow = 'MIT'", "alow = ['MIT']", "allow = [", "keep = []", "allow = ['x y']"]
+)
+def test_wrong_policy_files_are_refused(tmp_path, text):
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        read_policy(file)
+
+
+def test_disallowed_rows_are_judged_again():
+    files = pa.table(
+        {
+            "path": ["a", "b", "c", "d"],
+            "license_expression": ["MIT", "GPL-2.0-only", None, "NONE"],
+            "license_type": ["permissive"] * 4,
+        }
+    )
+    rows = disallowed(files)
+    assert rows["path"].to_pylist() == ["b", "c", "d"]
+    assert rows["license_type"].to_pylist() == ["non_permissive", "unknown", "no_license"]
+    assert disallowed(files, LicenseConfig(keep=("permissive", "no_license")))["path"].to_pylist() == [
+        "b",
+        "c",
+    ]
+    with pytest.raises(SchemaError, match="license_expression"):
+        disallowed(files.drop_columns(["license_expression"]))

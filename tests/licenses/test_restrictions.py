@@ -33,3 +33,8 @@ def test_prose_is_a_license_when_most_of_it_is():
     tokens = Tokens(b"one two three four five")
     assert is_mostly_license(tokens, [(0, 15)])
     assert not is_mostly_license(tokens, [(0, 4)])
+
+
+def test_a_restriction_on_this_file_counts_however_far_the_notice_is():
+    assert rules("this code may not be used commercially") == {"non-commercial"}
+    assert rules("nobody pays a license fee here") == set()

@@ -52,7 +52,7 @@ def test_spans_lead_back_to_the_bytes(content, data):
     start, end = tokens.span(spaces[first], spaces[last])
     assert 0 <= start < end <= len(lowered)
     begins, ends = tokens.text[spaces[first] :].split()[0], tokens.text[: spaces[last]].split()[-1]
-    if "license" not in begins and "holder" not in begins:  # spelling may differ there
+    if "license" not in begins and "holder" not in begins and begins not in ("+", "c", "dnl", "rem"):
         assert Tokens(lowered[start:end]).text.split()[0][:1] == begins[:1]
     assert ends
 
