@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from stack_platform.archive.hashing import Hashes, hash_bytes, hash_file
@@ -20,15 +19,21 @@ from stack_platform.errors import SourceError
 _BINARY_PREFIX = 8000  # bytes in which git looks for a NUL
 _GROUP_BYTES = 2 << 20
 _GROUP_FILES = 256
+_OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Located(NamedTuple):
     """A file of a source and where it belongs."""
 
-    origin: str
-    release: int
-    """number of the release in the whole source"""
+    tree: int
+    """number of the release that it belongs to"""
+    place: int
+    """its number among the files of the release"""
+    local: str
+    """where the bytes lie on this machine"""
     file: SourceFile
+    text: bool = False
+    """a link's text is a file of its own"""
 
 
 class Blob(NamedTuple):
@@ -50,16 +55,17 @@ def read_blob(located: Located, max_content_bytes: int, hold_binary: bool) -> Bl
     file = located.file
     if file.problem:
         return Blob(located, None, None, file.problem)
+    path = located.local
     try:
-        if file.perms == LINK:
-            data = os.fsencode(os.readlink(file.local))  # noqa: PTH115  a Path would tidy the text
+        if file.perms == LINK and not located.text:
+            data = os.fsencode(os.readlink(path))  # noqa: PTH115  a Path would tidy the text
         elif file.length > max_content_bytes:
-            return _too_large(located, max_content_bytes)
+            return _too_large(located, path, max_content_bytes)
         else:
-            with Path(file.local).open("rb", buffering=0) as stream:
+            with open(os.open(path, _OPEN), "rb", buffering=0) as stream:  # noqa: PTH123  not through a new link
                 if os.fstat(stream.fileno()).st_size > max_content_bytes:
-                    return _too_large(located, max_content_bytes)
-                data = stream.read()
+                    return _too_large(located, path, max_content_bytes)
+                data = stream.read() or b""
     except FileNotFoundError:
         return Blob(located, None, None, "missing")
     except OSError as error:
@@ -70,21 +76,20 @@ def read_blob(located: Located, max_content_bytes: int, hold_binary: bool) -> Bl
     return Blob(located, hash_bytes(data), held, "")
 
 
-def _too_large(located: Located, max_content_bytes: int) -> Blob:
-    hashes = hash_file(located.file.local)
+def _too_large(located: Located, path: str, max_content_bytes: int) -> Blob:
+    hashes = hash_file(path)
     return Blob(located, hashes, None, f"too large: {hashes.length} bytes, the limit is {max_content_bytes}")
 
 
 def read_in_order(
-    files: Sequence[Located], max_content_bytes: int, hold_binary: bool, threads: int
+    files: Iterable[Located], long: Sequence[Located], limits: tuple[int, bool], threads: int
 ) -> Iterator[list[Blob]]:
-    """Read files and give groups of results: first the files up to the limit in their order, then the longer ones."""
+    """Give groups of results in order: first the `files`, then the `long` ones; limits as for `read_blob`."""
 
     def read(group: list[Located]) -> list[Blob]:
-        return [read_blob(located, max_content_bytes, hold_binary) for located in group]
+        return [read_blob(located, *limits) for located in group]
 
-    long = [located for located in files if located.file.length > max_content_bytes]
-    groups = _groups(located for located in files if located.file.length <= max_content_bytes)
+    groups = _groups(files)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
     try:
         background = {

@@ -17,14 +17,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from stack_platform.archive.trees import Release, Visit, list_files
+from stack_platform.archive.graph import ListedSource
+from stack_platform.archive.trees import Origin, Release, Visit, list_files, state_of
 from stack_platform.errors import ConfigError, SourceError
 
 VISIT_TYPE = "pypi-installed"
@@ -66,31 +68,51 @@ class DistributionsConfig:
         if both:
             raise ConfigError(f"{both[0]!r} is in include and in exclude; remove it from one of them")
 
-    def visits(self) -> list[Visit]:
-        """List one visit per distribution, ordered by origin; only file records and metadata are read.
+    def open(self) -> ListedSource:
+        """Give the source that these settings describe."""
+        return ListedSource(self)
 
-        A distribution without a list of files (status `not_found`) or with unusable metadata (`failed`) comes
-        with a problem and without a release.
+    def origins(self) -> list[Origin]:
+        """Tell which distributions there are, ordered by origin; only file records and metadata are read.
 
         Raises:
             ConfigError: `include` names a distribution that is not installed.
             SourceError: the folders hold no distribution.
 
         """
-        found: dict[str, list[_Found]] = {}
-        for item in _installed(self._folders()):
-            found.setdefault(item.name, []).append(item)
+        found = self._found()
         excluded = {normalize(name) for name in self.exclude}
         wanted = {normalize(name) for name in self.include} or found.keys() - excluded
         for name in sorted(wanted - found.keys()):
             close = difflib.get_close_matches(name, found, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else "see `pip list` for the names"
             raise ConfigError(f"include names {name!r}, which is not installed; {hint}")
-        visits = [_visit(name, found[name], self.skip_editable) for name in sorted(wanted)]
-        kept = [visit for visit in visits if visit is not None]
-        if not kept:
+        visits = (_visit(name, found[name], self.skip_editable) for name in sorted(wanted, key=_url))
+        origins = [state_of(visit) for visit in visits if visit is not None]
+        if not origins:
             raise SourceError(f"no distribution to archive in {', '.join(self._folders()) or 'no folder'}")
-        return kept
+        return origins
+
+    @contextmanager
+    def visits(self, origins: Sequence[Origin]) -> Iterator[list[Visit]]:
+        """Show one visit per distribution.
+
+        A distribution without a list of files, or removed meanwhile (status `not_found`), or with unusable metadata
+        (`failed`) comes with a problem and without a release.
+        """
+        found = {_url(name): (name, items) for name, items in self._found().items()}
+        shown = []
+        for origin in origins:
+            name, items = found.get(origin.url, ("", []))
+            gone = Visit(origin.url, VISIT_TYPE, "not_found", problem="no longer installed")
+            shown.append(_visit(name, items, self.skip_editable) or gone)
+        yield shown
+
+    def _found(self) -> dict[str, list["_Found"]]:
+        found: dict[str, list[_Found]] = {}
+        for item in _installed(self._folders()):
+            found.setdefault(item.name, []).append(item)
+        return found
 
     def _folders(self) -> list[str]:
         folders = sys.path if self.paths is None else self.paths
@@ -107,6 +129,10 @@ class _Found(NamedTuple):
 def normalize(name: str) -> str:
     """Write a distribution's name as package indexes do: lowercase, runs of ``-_.`` as one hyphen (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _url(name: str) -> str:
+    return f"pkg:pypi/{quote(name)}"
 
 
 def _installed(folders: list[str]) -> Iterator[_Found]:
@@ -160,9 +186,10 @@ def _visit(name: str, found: list[_Found], skip_editable: bool) -> Visit | None:
             problems.append(f"{item.info.name}/RECORD cannot be read: {reason}")
             continue
         if item.version not in releases:
-            releases[item.version] = Release(item.version.encode(), list_files(str(item.info.parent), listed))
+            root = str(item.info.parent)
+            releases[item.version] = Release(item.version.encode(), root, list_files(root, listed))
     status = "full" if releases else status
-    return Visit(f"pkg:pypi/{quote(name)}", VISIT_TYPE, status, tuple(releases.values()), "; ".join(problems))
+    return Visit(_url(name), VISIT_TYPE, status, tuple(releases.values()), "; ".join(problems))
 
 
 def _is_editable(info: Path) -> bool:

@@ -1,6 +1,8 @@
 """Walk a graph from its origins to one row per path.
 
-1. For every origin the latest full visit, or the latest up to a date.
+1. For every origin the latest full visit, or the latest up to a date; where there is none, the latest partial one,
+   as of a shallow clone. An origin that was not visited by then is
+   met through the history of its first visit (`first_parents.py`): an approximation, and `point_in_time` says so.
 2. In its snapshot the branch HEAD, else main, else master, through aliases, releases and revisions to a directory;
    `find_roots` says for every origin where that ended or why it did not.
 3. From the roots downwards, one join per level (The Stack v2 does the same on Spark, 64 levels), then one join with
@@ -20,6 +22,7 @@ import duckdb
 import pyarrow as pa
 from pyarrow.dataset import Dataset
 
+from stack_platform.archive.first_parents import FirstParents
 from stack_platform.errors import ConfigError, SchemaError, SourceError
 from stack_platform.schemas import TIMESTAMP
 
@@ -34,6 +37,7 @@ ROOTS = pa.schema(
         ("visit_date", TIMESTAMP),
         ("revision_date", TIMESTAMP),
         ("committer_date", TIMESTAMP),
+        ("point_in_time", pa.string()),  # visit, partial-visit, or first-parent: an approximation
         ("problem", pa.string()),  # why no directory was found
     ]
 )
@@ -52,6 +56,7 @@ WALKED = pa.schema(
         ("visit_date", TIMESTAMP),
         ("revision_date", TIMESTAMP),
         ("committer_date", TIMESTAMP),
+        ("point_in_time", pa.string()),
         ("length_bytes", pa.int64()),
         ("perms", pa.int32()),  # as in git
         ("path_problem", pa.string()),  # null, or 'not UTF-8'
@@ -67,9 +72,10 @@ _NEEDED = {
     "snapshot_branch": ("snapshot_id", "name", "target", "target_type"),
     "release": ("id", "target", "target_type"),
     "revision": ("id", "directory", "date", "committer_date"),
+    "revision_history": ("id", "parent_id", "parent_rank"),
     "directory_entry": ("directory_id", "name", "type", "target", "perms"),
     "content": ("sha1", "sha1_git", "length", "status"),
-    "skipped_content": ("sha1", "sha1_git", "length", "reason", "origin", "path"),
+    "skipped_content": ("sha1", "sha1_git", "length", "reason", "origin", "path", "visit"),
 }
 
 _MICROSECONDS = """
@@ -79,12 +85,21 @@ CREATE MACRO microseconds(d) AS
 
 _VISITS = """
 CREATE TEMP TABLE latest AS
-SELECT origin, snapshot, microseconds(date) AS visit_date
-FROM origin_visit_status
-WHERE status = 'full' AND snapshot IS NOT NULL
-    AND ($as_of IS NULL OR coalesce(microseconds(date) <= $as_of, false))
-QUALIFY row_number() OVER (
-    PARTITION BY origin ORDER BY visit_date DESC NULLS LAST, visit DESC, snapshot) = 1
+WITH
+useful AS (
+    SELECT origin, visit, snapshot, microseconds(date) AS visit_date, status = 'full' AS whole
+    FROM origin_visit_status WHERE status IN ('full', 'partial') AND snapshot IS NOT NULL),
+exact AS (
+    SELECT origin, snapshot, visit_date, if(whole, 'visit', 'partial-visit') AS point_in_time, visit FROM useful
+    WHERE $as_of IS NULL OR coalesce(visit_date <= $as_of, false)
+    QUALIFY row_number() OVER (
+        PARTITION BY origin ORDER BY whole DESC, visit_date DESC NULLS LAST, visit DESC, snapshot) = 1),
+later AS (
+    SELECT origin, snapshot, visit_date, 'first-parent' AS point_in_time, visit FROM useful
+    WHERE whole AND origin NOT IN (SELECT origin FROM exact)
+    QUALIFY row_number() OVER (
+        PARTITION BY origin ORDER BY visit_date NULLS FIRST, visit, snapshot) = 1)
+SELECT * FROM exact UNION ALL SELECT * FROM later
 """
 
 _HEADS = """
@@ -134,9 +149,9 @@ named AS (
     SELECT url AS repo_name, arg_max(status, (coalesce(visited, -9e18::BIGINT), visit)) AS last_status
     FROM known WHERE url IS NOT NULL GROUP BY url)
 SELECT n.repo_name, l.snapshot AS snapshot_id, h.branch, h.release_id, h.revision_id, h.directory_id,
-    l.visit_date, microseconds(v.date) AS revision_date, microseconds(v.committer_date) AS committer_date,
+    l.visit, l.visit_date, l.point_in_time,
+    microseconds(v.date) AS revision_date, microseconds(v.committer_date) AS committer_date,
     CASE WHEN h.directory_id IS NOT NULL THEN NULL
-        WHEN l.origin IS NULL AND $as_of IS NOT NULL THEN 'no full visit with a snapshot up to that date'
         WHEN l.origin IS NULL
             THEN 'no full visit with a snapshot: ' || coalesce('the last one is ' || n.last_status, 'never visited')
         ELSE coalesce(h.problem, 'the snapshot has no branch HEAD, main or master') END AS problem
@@ -145,6 +160,19 @@ LEFT JOIN latest AS l ON l.origin = n.repo_name
 LEFT JOIN head AS h ON h.snapshot_id = l.snapshot
 LEFT JOIN (SELECT id, any_value(date) AS date, any_value(committer_date) AS committer_date
     FROM revision WHERE id IN (SELECT revision_id FROM head) GROUP BY id) AS v ON v.id = h.revision_id
+"""
+
+_EARLIER = """
+UPDATE root SET revision_id = e.found, release_id = NULL, directory_id = v.directory,
+    revision_date = microseconds(v.date), committer_date = microseconds(v.committer_date),
+    problem = CASE WHEN v.id IS NOT NULL THEN NULL
+        WHEN e.revision_id IS NULL THEN 'no full visit with a snapshot up to that date'
+        ELSE 'no full visit with a snapshot up to that date, and no commit of the next one is that old' END
+FROM earlier AS e LEFT JOIN (
+    SELECT id, any_value(directory) AS directory, any_value(date) AS date,
+        any_value(committer_date) AS committer_date
+    FROM revision WHERE id IN (SELECT found FROM earlier) GROUP BY id) AS v ON v.id = e.found
+WHERE root.repo_name = e.repo_name
 """
 
 _START = """
@@ -186,25 +214,46 @@ found AS (
     LEFT JOIN skipped AS s ON w.type = 'file' AND s.sha1_git = w.target),
 unread AS (
     SELECT r.repo_name, s.path, any_value(s.length) AS length_bytes, min(s.reason) AS skip_reason
-    FROM skipped_content AS s JOIN root AS r ON r.repo_name = s.origin
-    WHERE s.sha1_git IS NULL AND s.path IS NOT NULL AND r.directory_id IS NOT NULL
+    FROM skipped_content AS s JOIN root AS r ON r.repo_name = s.origin AND r.visit = coalesce(s.visit, r.visit)
+    WHERE r.point_in_time <> 'first-parent' AND s.sha1_git IS NULL AND s.path IS NOT NULL AND r.directory_id IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM walked AS w WHERE w.root = r.directory_id AND w.path = s.path)
     GROUP BY r.repo_name, s.path)
 SELECT r.repo_name, f.path, f.content_id, f.blob_id, r.directory_id, r.snapshot_id, r.revision_id, r.release_id,
-    r.branch AS branch_name, r.visit_date, r.revision_date, r.committer_date, f.length_bytes, f.perms, f.skip_reason
+    r.branch AS branch_name, r.visit_date, r.revision_date, r.committer_date, r.point_in_time,
+    f.length_bytes, f.perms, f.skip_reason
 FROM root AS r JOIN found AS f ON f.root = r.directory_id
 UNION ALL
 SELECT r.repo_name, u.path, NULL, NULL, r.directory_id, r.snapshot_id, r.revision_id, r.release_id,
-    r.branch, r.visit_date, r.revision_date, r.committer_date, u.length_bytes, NULL, u.skip_reason
+    r.branch, r.visit_date, r.revision_date, r.committer_date, r.point_in_time,
+    u.length_bytes, NULL, u.skip_reason
 FROM unread AS u JOIN root AS r USING (repo_name)
 ORDER BY repo_name, path
 """
 
 
+def read_date(text: str) -> datetime:
+    """Read a date to go back to, as 2023-09-06 or 2023-09-06T12:00:00+02:00; a day without a time is meant whole.
+
+    Without an offset it is UTC. Raises ConfigError for anything else.
+
+    >>> read_date("2023-09-06").isoformat()
+    '2023-09-06T23:59:59.999999+00:00'
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} is no date; write it as 2023-09-06 or 2023-09-06T12:00:00+00:00"
+        ) from error
+    if len(text) == len("2023-09-06"):
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def find_roots(tables: Mapping[str, pa.Table | Dataset], as_of: datetime | None = None) -> pa.Table:
     """Give one row of schema `ROOTS` per origin, ordered by URL: its root directory, or why there is none.
 
-    Visits without a date count as the oldest, and with `as_of` not at all.
+    Visits without a date count as the oldest, and with `as_of` as one that came later.
 
     Raises:
         ConfigError: `as_of` has no time zone.
@@ -213,7 +262,7 @@ def find_roots(tables: Mapping[str, pa.Table | Dataset], as_of: datetime | None 
     """
     with duckdb.connect() as connection:
         _resolve(connection, tables, as_of)
-        query = "SELECT * RENAME (branch AS branch_name) FROM root ORDER BY repo_name"
+        query = "SELECT * EXCLUDE visit RENAME (branch AS branch_name) FROM root ORDER BY repo_name"
         return _decoded(connection.sql(query).to_arrow_table(), ROOTS)
 
 
@@ -256,7 +305,26 @@ def _resolve(
     connection.execute(_MICROSECONDS)
     connection.execute(_VISITS, {"as_of": since})
     connection.execute(_HEADS, {"max_hops": _MAX_HOPS})
-    connection.execute(_ROOTS, {"as_of": since})
+    connection.execute(_ROOTS)
+    if since is not None:
+        _go_back(connection, since // 1_000_000)
+
+
+def _go_back(connection: duckdb.DuckDBPyConnection, seconds: int) -> None:
+    """Replace the heads of visits that came later than the date by their nearest ancestors before it."""
+    later = connection.sql(
+        "SELECT repo_name, revision_id FROM root WHERE point_in_time = 'first-parent'"
+    ).to_arrow_table()
+    if not later.num_rows:
+        return
+    revisions = connection.sql("SELECT id, committer_date.seconds AS seconds FROM revision").to_arrow_table()
+    history = connection.sql(
+        "SELECT id, parent_id FROM revision_history WHERE parent_rank = 0"
+    ).to_arrow_table()
+    heads = [head or "0" * 40 for head in later["revision_id"].to_pylist()]
+    found = FirstParents(revisions, history).before(heads, seconds)
+    connection.register("earlier", later.append_column("found", pa.array(found, pa.string())))
+    connection.execute(_EARLIER)
 
 
 def _decoded(table: pa.Table, schema: pa.Schema) -> pa.Table:

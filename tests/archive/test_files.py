@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stack_platform.archive.distributions import DistributionsConfig
-from stack_platform.archive.files import ROOTS, WALKED, find_roots, walk_files
-from stack_platform.archive.graph import build_graph
+from stack_platform.archive.files import ROOTS, WALKED, find_roots, read_date, walk_files
+from stack_platform.archive.sources import Known, Reading
 from stack_platform.errors import ConfigError, SchemaError, SourceError
 from stack_platform.schemas import ARCHIVE
 
@@ -233,11 +233,101 @@ def test_empty_graph_has_no_files():
 def test_parquet_files_of_a_built_graph_give_back_the_files(tmp_path, install):
     site = tmp_path / "site"
     install(site, "p", "1", {"p/a.py": b"1", "p/q/b.py": b"2"}, recorded=["p/gone.py"])
-    tables = {}
-    for name, batch in build_graph(DistributionsConfig(paths=(str(site),))):
+    tables = {name: schema.empty_table() for name, schema in ARCHIVE.items()}
+    for name, batch in DistributionsConfig(paths=(str(site),)).open().read(Known(), Reading()):
         pq.write_table(pa.Table.from_batches([batch]), tmp_path / f"{name}.parquet")
         tables[name] = ds.dataset(tmp_path / f"{name}.parquet")
     rows = {row["path"]: row for row in walk_files(tables).to_pylist()}
     assert sorted(rows) == ["p-1.dist-info/METADATA", "p/a.py", "p/gone.py", "p/q/b.py"]
     assert {row["repo_name"] for row in rows.values()} == {"pkg:pypi/p"}
     assert (rows["p/a.py"]["branch_name"], rows["p/gone.py"]["skip_reason"]) == ("releases/1", "missing")
+
+
+def commit(number):
+    return f"{number:040x}"
+
+
+def history(*dates, visited=9):
+    """One origin visited on a day, whose first parents, oldest first, were committed on the given days."""
+    offset = (None, None)
+    revisions = [
+        (commit(n), None, None, day(date), *offset, None, day(date), *offset, f"tree{n}", "git")
+        for n, date in enumerate(dates)
+    ]
+    parents = [(commit(n), commit(n - 1), 0) for n in range(1, len(dates))]
+    parents += [(commit(n), commit(77), 1) for n in range(1, len(dates))]
+    return graph(
+        origin_visit_status=[(SITE, 1, day(visited), "full", "snp")],
+        snapshot_branch=[("snp", b"HEAD", commit(len(dates) - 1), "revision")],
+        revision=revisions,
+        revision_history=parents,
+    )
+
+
+def at(number):
+    return datetime(1970, 1, 1 + number, tzinfo=UTC)
+
+
+def test_before_the_first_visit_the_commits_tell_and_the_row_says_so():
+    tables = history(2, 4, 6)
+    row = root(tables, as_of=at(5))
+    assert (row["revision_id"], row["directory_id"], row["point_in_time"]) == (
+        commit(1),
+        "tree1",
+        "first-parent",
+    )
+    assert row["committer_date"] == at(4)
+    exact = root(tables, as_of=at(9))
+    assert (exact["revision_id"], exact["point_in_time"]) == (commit(2), "visit")
+
+
+def test_a_clock_that_ran_ahead_does_not_hide_the_commits_behind_it():
+    assert root(history(2, 8, 3), as_of=at(5))["revision_id"] == commit(2)
+    assert root(history(2, 8, 7), as_of=at(5))["revision_id"] == commit(0)
+
+
+def test_no_commit_is_old_enough():
+    row = root(history(2, 4), as_of=at(1))
+    assert (row["directory_id"], row["point_in_time"]) == (None, "first-parent")
+    assert "no commit of the next one is that old" in row["problem"]
+
+
+def test_the_next_visit_after_the_date_is_the_one_to_go_back_from():
+    tables = history(2, 4, 6)
+    later = [(SITE, 2, day(20), "full", "other"), (SITE, 1, day(9), "full", "snp")]
+    branches = [("snp", b"HEAD", commit(2), "revision"), ("other", b"HEAD", commit(55), "revision")]
+    tables["origin_visit_status"] = graph(origin_visit_status=later)["origin_visit_status"]
+    tables["snapshot_branch"] = graph(snapshot_branch=branches)["snapshot_branch"]
+    assert root(tables, as_of=at(5))["revision_id"] == commit(1)
+
+
+def test_a_file_that_could_not_be_read_belongs_to_the_visit_that_met_it():
+    tables = snapshot((b"HEAD", "d", "directory"), **TREE)
+    unread = [
+        (None, None, None, None, 3, "absent", "unreadable", SITE, b"now", 1),
+        (None, None, None, None, 3, "absent", "unreadable", SITE, b"then", 7),
+    ]
+    tables["skipped_content"] = graph(skipped_content=unread)["skipped_content"]
+    paths = [row["path"] for row in walk_files(tables).to_pylist() if row["skip_reason"]]
+    assert paths == ["now"]
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2023-13-01", "", "06.09.2023"])
+def test_what_is_no_date_is_refused_with_an_example(text):
+    with pytest.raises(ConfigError, match="write it as 2023-09-06"):
+        read_date(text)
+
+
+def test_a_day_is_meant_whole_and_an_offset_is_kept():
+    assert read_date("2023-09-06") == datetime(2023, 9, 6, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert read_date("2023-09-06T01:00:00+02:00") == datetime(2023, 9, 5, 23, tzinfo=UTC)
+
+
+def test_a_partial_visit_counts_only_where_no_full_one_is():
+    visits = [(SITE, 1, day(1), "full", "s1"), (SITE, 2, day(3), "partial", "s2")]
+    branches = [(f"s{n}", b"HEAD", f"d{n}", "directory") for n in (1, 2)]
+    both = graph(origin_visit_status=visits, snapshot_branch=branches)
+    assert (root(both)["directory_id"], root(both)["point_in_time"]) == ("d1", "visit")
+    alone = graph(origin_visit_status=visits[1:], snapshot_branch=branches)
+    assert (root(alone)["directory_id"], root(alone)["point_in_time"]) == ("d2", "partial-visit")
+    assert root(alone, as_of=at(2))["directory_id"] is None

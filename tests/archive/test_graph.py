@@ -2,6 +2,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,17 +12,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack_platform.archive.distributions import DistributionsConfig
-from stack_platform.archive.graph import build_directories, build_graph, source_fingerprint
+from stack_platform.archive.graph import ListedSource
+from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import content_swhid
-from stack_platform.errors import ConfigError, SourceError
+from stack_platform.archive.trees import Origin, Release, Visit, list_files
+from stack_platform.errors import ConfigError
 from stack_platform.schemas import ARCHIVE
 
 
-def tables(config, **options):
-    batches: dict[str, list[pa.RecordBatch]] = {}
-    for name, batch in build_graph(config, **options):
-        batches.setdefault(name, []).append(batch)
-    return {name: pa.Table.from_batches(list_) for name, list_ in batches.items()}
+def tables(listing, known=Known(), **options):
+    batches = {name: schema.empty_table().to_batches() for name, schema in ARCHIVE.items()}
+    for name, batch in ListedSource(listing).read(known, Reading(**options)):
+        assert batch.num_rows
+        batches[name].append(batch)
+    return {name: pa.Table.from_batches(list_, ARCHIVE[name]) for name, list_ in batches.items()}
+
+
+def known_from(*readings):
+    """Give what the archive holds after some readings."""
+    held = {name: pa.concat_tables([reading[name] for reading in readings]) for name in ARCHIVE}
+    return Known(lambda table, columns: held[table].select(list(columns)))
+
+
+def rows_of(made):
+    return {name: table.num_rows for name, table in made.items() if table.num_rows}
 
 
 def serialized(config, **options):
@@ -143,19 +157,30 @@ def test_vanished_and_unreadable_files_are_reported_without_an_entry(site):
     assert made["origin_visit_status"]["status"].to_pylist() == ["full"]
 
 
+class Fixed:
+    """A listing that shows what it was given."""
+
+    max_content_bytes, hold_binary = 1000, True
+
+    def __init__(self, *visits, state="1"):
+        self.shown, self.state = visits, state
+        self.opened = []
+
+    def origins(self):
+        return [Origin(visit.origin, self.state, 0, 0, 0) for visit in self.shown]
+
+    @contextmanager
+    def visits(self, origins):
+        self.opened.append([origin.url for origin in origins])
+        yield [visit for visit in self.shown if visit.origin in self.opened[-1]]
+
+
 def test_file_that_vanishes_after_it_was_listed_is_reported(site):
     config = DistributionsConfig(paths=(str(site),))
-
-    class Listed:
-        max_content_bytes, hold_binary = config.max_content_bytes, config.hold_binary
-        listed = config.visits()
-
-        def visits(self):
-            return self.listed
-
-    (site / "two.py").unlink()
-    skipped = tables(Listed())["skipped_content"].to_pylist()
-    assert [(row["path"], row["reason"]) for row in skipped] == [(b"two.py", "missing")]
+    with config.visits(config.origins()) as visits:
+        (site / "two.py").unlink()
+        skipped = tables(Fixed(*visits))["skipped_content"].to_pylist()
+    assert [(row["path"], row["reason"], row["visit"]) for row in skipped] == [(b"two.py", "missing", 1)]
 
 
 def test_distribution_without_record_is_an_origin_without_snapshot(site, install):
@@ -201,29 +226,115 @@ def test_progress_ends_with_everything(site):
 
 def test_batches_are_bounded_in_bytes(site):
     config = DistributionsConfig(paths=(str(site),))
-    sizes = [batch.num_rows for name, batch in build_graph(config, batch_bytes=1) if name == "content"]
+    read = config.open().read(Known(), Reading(batch_bytes=1))
+    sizes = [batch.num_rows for name, batch in read if name == "content"]
     assert sum(sizes) == 7
     assert max(sizes) <= 2  # a binary content that is not held has no bytes
 
 
-def test_path_that_is_file_and_folder_is_refused():
-    files = [(b"a", (0o100644, "0" * 40)), (b"a/b", (0o100644, "0" * 40))]
-    with pytest.raises(SourceError, match="two entries named b'a'"):
-        build_directories(files)
-
-
 def test_fingerprint_changes_with_files_and_settings_only(site):
     config = DistributionsConfig(paths=(str(site),))
-    first = source_fingerprint(config)
-    assert source_fingerprint(DistributionsConfig(paths=(str(site),))) == first
-    assert source_fingerprint(DistributionsConfig(paths=(str(site),), hold_binary=True)) != first
-    status = (site / "two.py").stat()
-    os.utime(site / "two.py", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert source_fingerprint(config) != first
-    os.utime(site / "two.py", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert source_fingerprint(config) == first
+    first = config.open().fingerprint()
+    assert DistributionsConfig(paths=(str(site),)).open().fingerprint() == first
+    assert DistributionsConfig(paths=(str(site),), hold_binary=True).open().fingerprint() != first
+    (site / "two.py").write_bytes(b"print(3)\n")
+    second = config.open().fingerprint()
     (site / "tool.sh").unlink()
-    assert source_fingerprint(config) != first
+    assert len({first, second, config.open().fingerprint()}) == 3
+
+
+def test_change_whose_time_was_put_back_is_seen(site):
+    config = DistributionsConfig(paths=(str(site),))
+    before = (site / "two.py").stat()
+    first = config.open().fingerprint()
+    (site / "two.py").write_bytes(b"print(3)\n")
+    os.utime(site / "two.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert config.open().fingerprint() != first
+
+
+def test_unchanged_origins_give_nothing_with_a_memory_and_without(site, tmp_path_factory):
+    config = DistributionsConfig(paths=(str(site),))
+    for scratch in (None, tmp_path_factory.mktemp("scratch")):
+        first = tables(config, scratch=scratch)
+        assert rows_of(tables(config, known_from(first), scratch=scratch)) == {}
+
+
+def test_origin_in_its_remembered_state_is_not_opened(tmp_path):
+    listing = Fixed(Visit("one", "t", "failed", problem="no"), Visit("two", "t", "not_found"))
+    first = tables(listing, scratch=tmp_path)
+    assert rows_of(tables(listing, known_from(first), scratch=tmp_path)) == {}
+    assert listing.opened == [["one", "two"]]
+    listing.state = "2"
+    assert rows_of(tables(listing, known_from(first), scratch=tmp_path)) == {}
+    assert len(listing.opened) == 2
+
+
+def test_memory_of_a_reading_that_was_not_kept_is_not_believed(site, tmp_path_factory):
+    config, scratch = DistributionsConfig(paths=(str(site),)), tmp_path_factory.mktemp("scratch")
+    first = tables(config, scratch=scratch)
+    assert tables(config, scratch=scratch) == first
+
+
+def test_change_of_one_file_costs_its_own_rows(site):
+    config = DistributionsConfig(paths=(str(site),))
+    first = tables(config)
+    (site / "one" / "sub" / "b.c").write_bytes(b"int y;\n")
+    second = tables(config, known_from(first))
+    assert rows_of(second) == {
+        "content": 1,
+        "directory": 3,
+        "directory_entry": 1 + 4 + 2,
+        "release": 1,
+        "snapshot": 1,
+        "snapshot_branch": 2,
+        "origin_visit": 1,
+        "origin_visit_status": 1,
+    }
+    assert second["origin_visit"]["visit"].to_pylist() == [2]
+    assert second["origin_visit"]["origin"].to_pylist() == ["pkg:pypi/one"]
+
+
+def test_failure_is_told_once_until_it_changes():
+    problem = Visit("one", "t", "failed", problem="cut off")
+    first = tables(Fixed(problem))
+    (row,) = first["skipped_content"].to_pylist()
+    assert (row["reason"], row["origin"], row["path"], row["sha1_git"]) == ("cut off", "one", None, None)
+    assert rows_of(tables(Fixed(problem), known_from(first))) == {}
+    second = tables(Fixed(problem._replace(status="not_found", problem="")), known_from(first))
+    assert rows_of(second) == {"origin_visit": 1, "origin_visit_status": 1}
+    assert second["origin_visit_status"]["visit"].to_pylist() == [2]
+
+
+def test_directory_without_a_version_is_what_head_points_to(tmp_path):
+    (tmp_path / "a.py").write_bytes(b"1")
+    release = Release(None, str(tmp_path), list_files(str(tmp_path), [b"a.py"]))
+    made = tables(Fixed(Visit("dir:x", "directory", "full", (release,))))
+    (branch,) = made["snapshot_branch"].to_pylist()
+    assert (branch["name"], branch["target_type"]) == (b"HEAD", "directory")
+    assert branch["target"] in made["directory"]["id"].to_pylist()
+    assert made["release"].num_rows == 0
+
+
+def test_same_path_twice_fails_that_origin_alone(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (file,) = list_files(str(tmp_path), [b"a"])
+    broken = Release(b"1", str(tmp_path), (file, file._replace(path=b"a/b", problem=""), file))
+    sound = Release(b"1", str(tmp_path), (file,))
+    listing = Fixed(Visit("one", "t", "full", (broken,)), Visit("two", "t", "full", (sound,)))
+    made = tables(listing)
+    statuses = made["origin_visit_status"].to_pylist()
+    assert [(row["origin"], row["status"]) for row in statuses] == [("one", "failed"), ("two", "full")]
+    assert "two entries named b'a'" in made["skipped_content"]["reason"].to_pylist()[-1]
+
+
+def test_origins_are_opened_in_chunks(site, monkeypatch):
+    config = DistributionsConfig(paths=(str(site),))
+    whole = tables(config)
+    monkeypatch.setattr("stack_platform.archive.graph._CHUNK_BYTES", 1)
+    split = tables(config)
+    assert rows_of(split) == rows_of(whole)
+    for name in ("directory", "release", "snapshot", "origin_visit_status"):
+        assert split[name] == whole[name]
 
 
 parts = st.sampled_from(["a", "b", "c.py", "d.txt", "e.PY"])

@@ -5,9 +5,10 @@ SWH_LOADER_CORE_WHEEL names: the archives are in its tests, and so are the ids t
 """
 
 import ast
-import io
 import json
 import os
+import shutil
+import stat
 import tarfile
 import zipfile
 from datetime import datetime
@@ -20,9 +21,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stack_platform.archive.blobs import Located, read_blob
+from stack_platform.archive.directories import build_directories
 from stack_platform.archive.distributions import DistributionsConfig
-from stack_platform.archive.graph import build_directories, build_graph
 from stack_platform.archive.hashing import hash_bytes
+from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import (
     Branch,
     Entry,
@@ -35,7 +37,8 @@ from stack_platform.archive.swhid import (
     revision_id,
     snapshot_id,
 )
-from stack_platform.archive.trees import list_files
+from stack_platform.archive.trees import DIRECTORY
+from stack_platform.archive.unpacking import Limits, find_member, unpack
 
 pytestmark = pytest.mark.peer
 LOADERS = "swh/loader/package/"
@@ -46,26 +49,19 @@ def model():
     return pytest.importorskip("swh.model.model")
 
 
-class Smallest:
-    """The smallest installed distributions, until they have enough files."""
-
-    max_content_bytes = 1 << 20
-    hold_binary = True
-
-    def visits(self):
-        """List them."""
-        full = [visit for visit in DistributionsConfig().visits() if visit.releases]
-        full.sort(key=lambda visit: (sum(file.length for file in visit.releases[0].files), visit.origin))
-        chosen, files = [], 0
-        while files < 4000:
-            chosen.append(full.pop(0))
-            files += len(chosen[-1].releases[0].files)
-        return chosen
+def smallest_distributions() -> DistributionsConfig:
+    """Take the smallest installed distributions, until they have enough files."""
+    chosen, files = [], 0
+    for origin in sorted(DistributionsConfig().origins(), key=lambda origin: (origin.bytes, origin.url)):
+        if files < 4000:
+            chosen.append(origin.url.removeprefix("pkg:pypi/"))
+            files += origin.files
+    return DistributionsConfig(include=tuple(chosen), max_content_bytes=1 << 20, hold_binary=True)
 
 
 def test_ids_of_thousands_of_installed_objects_are_those_of_swh_model(model):
     rows: dict[str, list[dict]] = {}
-    for name, batch in build_graph(Smallest()):
+    for name, batch in smallest_distributions().open().read(Known(), Reading()):
         rows.setdefault(name, []).extend(batch.to_pylist())
     checked = 0
     for row in rows["content"]:
@@ -171,6 +167,19 @@ def test_swhid_texts_are_those_of_swh_model():
 
 
 @pytest.fixture(scope="module")
+def loader_names():
+    """Give the paths of the files of swh-loader-core."""
+    wheel = os.environ.get("SWH_LOADER_CORE_WHEEL")
+    if wheel:
+        with zipfile.ZipFile(wheel) as opened:
+            return opened.namelist()
+    try:
+        return [str(path) for path in metadata.files("swh-loader-core") or ()]
+    except metadata.PackageNotFoundError:
+        pytest.skip("neither swh-loader-core is installed nor SWH_LOADER_CORE_WHEEL names its wheel")
+
+
+@pytest.fixture(scope="module")
 def loader_file():
     """Give the function that reads a file of swh-loader-core."""
     wheel = os.environ.get("SWH_LOADER_CORE_WHEEL")
@@ -183,22 +192,19 @@ def loader_file():
     return lambda path: Path(str(distribution.locate_file(path))).read_bytes()
 
 
-def unpack(data: bytes, folder: Path) -> Path:
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        zipfile.ZipFile(io.BytesIO(data)).extractall(folder)
-    else:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(folder, filter="tar")
-    return folder
-
-
-def tree(folder: Path) -> list[str]:
-    """Give the ids of the directories of an unpacked archive, the root last."""
-    found = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
-    files = list_files(str(folder), [os.fsencode(path.relative_to(folder)) for path in found])
-    blobs = [read_blob(Located("", 0, file), 1 << 30, True) for file in files]
-    ids = {blob.located.file.path: (blob.located.file.perms, blob.hashes.sha1_git) for blob in blobs}
-    return [identifier for identifier, _ in build_directories(ids.items())]
+def tree(data: bytes, folder: Path, **options: bool) -> list[str]:
+    """Give the ids of the directories of an archive, the root last."""
+    folder.mkdir(exist_ok=True)
+    (folder / "archive").write_bytes(data)
+    (folder / "unpacked").mkdir()
+    unpacked = unpack(folder / "archive", folder / "unpacked", Limits(), **options)
+    assert not unpacked.problem
+    files = []
+    for file in unpacked.files:
+        located = Located(0, 0, str(folder / "unpacked" / str(file.inode)), file, text=True)
+        target = "" if file.perms == DIRECTORY else read_blob(located, 1 << 30, True).hashes.sha1_git
+        files.append((file.path, file.perms, target))
+    return [identifier for identifier, _ in build_directories(files)]
 
 
 def literal(source: str, name: str):
@@ -212,7 +218,7 @@ def literal(source: str, name: str):
 def test_archive_of_gnu_8sync_has_the_ids_that_software_heritage_gave_it(loader_file, tmp_path):
     expected = loader_file(LOADERS + "archive/tests/test_archive.py").decode()
     data = loader_file(LOADERS + "archive/tests/data/https_ftp.gnu.org/gnu_8sync_8sync-0.1.0.tar.gz")
-    directories = tree(unpack(data, tmp_path))
+    directories = tree(data, tmp_path)
     assert set(directories) == set(literal(expected, "_expected_new_directories_first_visit"))
     (artifact, *_) = literal(expected, "GNU_ARTIFACTS")
     message = f"Synthetic release for archive at {artifact['url']}\n".encode()
@@ -231,19 +237,52 @@ def test_python_packages_have_the_release_and_snapshot_ids_that_software_heritag
         artifact = next(file for file in project["releases"][version] if file["packagetype"] == "sdist")
         name = artifact["url"].removeprefix("https://files.pythonhosted.org/").replace("/", "_")
         data = loader_file(LOADERS + f"pypi/tests/data/https_files.pythonhosted.org/{name}")
-        folder = unpack(data, tmp_path / version)
-        info = BytesHeaderParser().parsebytes(next(folder.glob("*/PKG-INFO")).read_bytes())
+        root = tree(data, tmp_path / version)[-1]
+        metadata = find_member(
+            tmp_path / version / "archive", lambda name: name.endswith("/PKG-INFO"), Limits()
+        )
+        info = BytesHeaderParser().parsebytes(metadata)
         moment = datetime.fromisoformat(artifact["upload_time"] + "+00:00")
         author = Signature(f"{info['Author']} <{info['Author-email']}>".encode(), int(moment.timestamp()))
         message = artifact["comment_text"] or (
             f"Synthetic release for PyPI source package {project['info']['name']} version {version}\n"
         )
-        root = tree(folder)[-1]
         release = release_id(version.encode(), root, "directory", message.encode(), author)
         assert f'"{release}"' in expected
         branches[b"releases/" + version.encode()] = Branch("release", release)
     snapshot = snapshot_id({b"HEAD": Branch("alias", b"releases/1.2.0".hex()), **branches})
     assert f'"{snapshot}"' in expected
+
+
+def test_real_archives_have_the_directory_that_swh_model_finds_in_their_files(
+    loader_names, loader_file, tmp_path
+):
+    from_disk = pytest.importorskip("swh.model.from_disk")
+    compared = 0
+    for name in loader_names:
+        kind = "zip" if name.endswith(".zip") else "tar"
+        if not name.endswith((".zip", ".tar.gz", ".tgz", ".crate", ".tar.bz2", ".tar.xz")):
+            continue
+        data = loader_file(name)
+        place = tmp_path / str(compared)
+        (place / "theirs").mkdir(parents=True)
+        (place / "given").write_bytes(data)
+        try:
+            if kind == "zip":
+                shutil.unpack_archive(place / "given", place / "theirs", "zip")
+            else:
+                with tarfile.open(place / "given") as archive:
+                    archive.extractall(place / "theirs", filter="tar")
+        except (tarfile.TarError, shutil.ReadError):
+            assert unpack(place / "given", place, Limits()).problem
+            continue
+        for file in (place / "theirs").rglob("*"):
+            if not file.is_symlink():
+                file.chmod(0o755 if file.is_dir() or file.stat().st_mode & stat.S_IXUSR else 0o644)
+        theirs = from_disk.Directory.from_disk(path=os.fsencode(place / "theirs"), max_content_length=None)
+        assert tree(data, place, zip_modes=False)[-1] == theirs.hash.hex(), name
+        compared += 1
+    assert compared > 50
 
 
 def test_content_ids_of_random_bytes_are_those_of_swh_model(model):
