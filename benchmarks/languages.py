@@ -4,8 +4,10 @@
 
 The Parquet file has `name`, `content` and `language` (linguist's name), as in linguist's samples. Ours is scored with a
 classifier that never saw the file: N folds (5), files that share lines kept in one fold, trained on the others and on
-the folders after `--more` (unpacked source packages; copies of labeled files are left out). Peers (enry-python and
-whatever else is there) are read from the folder that `pip install --target FOLDER enry-python` made. Speed is CPU time.
+the folders after `--more` (unpacked source packages; copies of labeled files are left out). Peers are read from the
+folder that `pip install --target FOLDER enry-python magika pygments` made; their labels become linguist's names through
+our catalog's names and aliases, then the extensions that they state. Each is scored on all files, and on those in the
+languages that it names at all. Speed is CPU time.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from stack_platform.languages.detect import detect_language, language_by
 from stack_platform.languages.train_classifier import (
     Labeled,
     TrainingConfig,
+    at_most,
     labeled_files,
     shared_lines,
     train,
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("labeled", nargs="?", type=Path)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--every", type=int, default=1, help="take every Nth file for the slow peers")
     parser.add_argument("--more", nargs="*", type=Path, default=[])
     options = parser.parse_args()
     files = environment_files()
@@ -59,6 +63,7 @@ def main() -> None:
     judge_by_folds(rows, often, options.folds, options.more)
     ours, _ = timed(detect_language, [row[:2] for row in rows])
     judge_enry(rows, ours, options.peers)
+    judge_by_content(rows, options.every)
 
 
 def labeled(path: Path) -> Rows:
@@ -92,7 +97,7 @@ def judge_by_folds(rows: Rows, often: set[str], folds: int, more: Sequence[Path]
     config = TrainingConfig()
     certain: list[Labeled] = [(content, language, config.certain_weight) for _, content, language in rows]
     found = [file for folder in more for file in labeled_files(folder, config)]
-    others = without_copies(found, certain)
+    others = at_most(without_copies(found, certain), config)
     fold_of = [root % folds for root in shared_lines([content for content, _, _ in certain])]
     named: list[bool] = []
     alone: list[tuple[str, bool]] = []
@@ -135,6 +140,79 @@ def judge_enry(rows: Rows, ours: float, peers: Path | None) -> None:
             print(
                 f"speed by name on the labeled files: ours {len(rows) / ours:,.0f} files/s, ratio {seconds / ours:.1f}"
             )
+
+
+def judge_by_content(rows: Rows, every: int) -> None:
+    """Score magika and pygments by content; both were made from other files than these."""
+    for made in (magika_guess, pygments_guess):
+        peer = made()
+        if peer is None:
+            name = made.__name__.removesuffix("_guess")
+            print(f"{name} is not installed; pip install --target FOLDER {name}, then --peers FOLDER")
+            continue
+        said, guess, known = peer
+        chosen = rows[::every]
+        seconds, answers = timed(guess, [("", content) for _, content, _ in chosen])
+        right = [a == row[2] for a, row in zip(answers, chosen, strict=True)]
+        named = [hit for hit, row in zip(right, chosen, strict=True) if row[2] in known]
+        print(
+            f"{said}: {sum(right) / len(right):.4f} by content, {sum(named) / max(1, len(named)):.4f} of the "
+            f"{len(named)} in its {len(known)} languages, {len(chosen) / seconds:,.0f} files/s"
+        )
+
+
+Peer = tuple[str, Guess, set[str]]
+
+
+def magika_guess() -> Peer | None:
+    """Return magika with its version and the languages of linguist that its labels mean, or None."""
+    try:
+        from magika import ContentTypeLabel, Magika, __version__
+    except ImportError:
+        return None
+    engine = Magika()
+    meant = {str(label): named(str(label), ()) for label in ContentTypeLabel}
+
+    def guess(_: str, content: bytes) -> str | None:
+        output = engine.identify_bytes(content).output
+        return meant.get(str(output.label)) or named(str(output.label), output.extensions)
+
+    return f"magika {__version__}", guess, {each for each in meant.values() if each}
+
+
+def pygments_guess() -> Peer | None:
+    """Return pygments' guess_lexer with its version and the languages that its lexers mean, or None."""
+    try:
+        from pygments import __version__
+        from pygments.lexers import get_all_lexers, guess_lexer
+    except ImportError:
+        return None
+    meant = {
+        name: next(filter(None, (named(each, ()) for each in (name, *aliases))), None)
+        or named(name, [pattern[2:] for pattern in patterns if pattern.startswith("*.")])
+        for name, aliases, patterns, _ in get_all_lexers()
+    }
+
+    def guess(_: str, content: bytes) -> str | None:
+        return meant.get(guess_lexer(content.decode("utf-8", "replace")).name)
+
+    return f"pygments {__version__} guess_lexer", guess, {each for each in meant.values() if each}
+
+
+def named(label: str, extensions: Sequence[str]) -> str | None:
+    """Return linguist's name for a peer's label: a name or alias, else the one language of its extensions."""
+    renamed = {
+        "txt": "Text",
+        "vba": "VBA",
+        "cs": "C#",
+        "asm": "Assembly",
+        "batch": "Batchfile",
+        "latex": "TeX",
+    }
+    found = catalog.by_alias(renamed.get(label, label)) or catalog.by_alias(label.replace("_", "-"))
+    for extension in () if found else extensions:
+        found = found or catalog.by_extension(f"a.{extension}")
+    return found[0] if len(found) == 1 else None
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@ r"""Name the language of a file, from its name and its bytes.
 
 Linguist's chain: editor modeline, whole file name, `#!` line, extension, XML declaration, manual-page suffix, content
 rules, classifier. Each step answers with languages; one answer ends the chain, several narrow the next steps.
-The classifier settles the rest: among the languages that are left where a name is known, else among all. It is asked
-without a name only for text: at least 32 bytes, no control characters, no `#!` line of an unknown program, no extension
-of data (`.log`, `.dat`), no extension that many programs share; and an answer under `MIN_CERTAINTY` is none.
+The classifier settles the rest: among the languages that are left where a name is known, else, after the forms that a
+whole text can have (`signatures`, `layouts`), among all. It is not asked without a name for a `#!` line of an unknown
+program, an extension of data (`.log`, `.dat`) or one that many programs share. An answer under `MIN_CERTAINTY` is none;
+under `CERTAIN`, prose is Text, and short, recorded or odd texts have no language.
 
-Figures are in docs/languages.md. Known error: content alone is right about four times in five where the language has
+Figures are in docs/languages.md. Known error: content alone is right about five times in six where the language has
 training files; dialects and texts of a few lines are guesses.
 """
 
@@ -17,7 +18,9 @@ from collections.abc import Callable
 from stack_platform.languages import catalog, heuristics
 from stack_platform.languages.classifier import Classifier, classifier
 from stack_platform.languages.encoding import wide_codec
+from stack_platform.languages.layouts import by_layout
 from stack_platform.languages.popularity import most_popular
+from stack_platform.languages.prose import is_prose, is_recorded
 from stack_platform.languages.signatures import by_signature
 
 _EDGE_BYTES = 4096
@@ -44,11 +47,14 @@ _CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x7f]")
 
 Candidates = tuple[str, ...]
 
-MIN_CERTAINTY = 0.03
-"""Cosine under which a file without a telling name stays without a language: there, five guesses in six are wrong."""
+MIN_CERTAINTY = 0.025
+"""Cosine under which a file without a telling name stays without a language: there, most answers are wrong."""
+
+CERTAIN = 0.08
+"""Cosine from which a short text, one with control characters, or one that reads like prose is named all the same."""
 
 MIN_TEXT_BYTES = 32
-"""Shorter texts (white space at the ends left out) without a telling name stay without a language."""
+"""Shorter texts (white space at the ends left out) without a telling name are named only where it is certain."""
 
 _RIVALS = 5
 _RIVAL_SHARE = 0.5
@@ -98,21 +104,34 @@ def language_by(judge: Callable[[], Classifier], name: str, content: bytes) -> s
     signed = by_signature(text)
     if signed:
         return signed
-    if _is_data_name(base) or _tells_nothing(text):
+    if _is_data_name(base) or text.startswith(b"#!"):
         return None
-    ranking = [(name, score) for name, score in judge().ranking(text, _RIVALS) if score >= MIN_CERTAINTY]
+    layouts = by_layout(text)
+    if layouts:
+        return layouts[0] if len(layouts) == 1 else judge().best(text, layouts) or layouts[0]
+    return _by_content(judge(), text)
+
+
+def _by_content(judge: Classifier, text: bytes) -> str | None:
+    """Return the best language of a text, the one that the rules prefer among its rivals, or None where unsure."""
+    ranking = judge.ranking(text, _RIVALS)
     if not ranking:
         return None
-    rivals = [language for language, score in ranking if score >= _RIVAL_SHARE * ranking[0][1]]
-    return heuristics.between(rivals, text) or rivals[0]
+    score = ranking[0][1]
+    if score < CERTAIN and len(text.strip()) >= MIN_TEXT_BYTES and is_prose(text):
+        return "Text"
+    if score < MIN_CERTAINTY or (score < CERTAIN and _is_doubtful(text)):
+        return None
+    rivals = [language for language, each in ranking if each >= _RIVAL_SHARE * score]
+    return heuristics.between(rivals, text) or heuristics.dialect(rivals[0], text)
 
 
-def _tells_nothing(text: bytes) -> bool:
-    """Tell whether a text is too short to judge, starts an unknown program, or holds what source code does not."""
+def _is_doubtful(text: bytes) -> bool:
+    """Tell whether a text is short, holds what source code does not, or was written by a program."""
     return (
         len(text.strip()) < MIN_TEXT_BYTES
-        or text.startswith(b"#!")
         or _CONTROL.search(text[:_EDGE_BYTES]) is not None
+        or is_recorded(text)
     )
 
 

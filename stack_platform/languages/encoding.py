@@ -48,6 +48,11 @@ _LEGACY = (
 # fmt: on
 """What the detector may answer, in the order that settles a draw: the encodings that old source code is written in."""
 
+_WESTERN = frozenset({"cp1252", "iso8859-1", "iso8859-15"})
+_TURKISH = frozenset(letter.encode("cp1254") for letter in "ÇĞİÖŞÜçğıöşüâîûÂÎÛ")
+_ONLY_TURKISH = frozenset(letter.encode("cp1254") for letter in "ĞİŞğış")
+"""cp1252 has Ð, Ý, Þ, ð, ý, þ at these bytes; Icelandic and Faroese text holds accents that Turkish lacks."""
+
 
 def byte_order_mark(data: bytes) -> str | None:
     """Return the codec that a leading byte order mark announces, or None.
@@ -155,4 +160,11 @@ def _legacy_encoding(data: bytes) -> str | None:
         if codec in _LEGACY
     )
     ranked = (_LEGACY[rank] for _, _, rank in draws)
-    return next((codecs.lookup(codec).name for codec in ranked if _decodes(data, codec)), None)
+    found = next((codecs.lookup(codec).name for codec in ranked if _decodes(data, codec)), None)
+    return "cp1254" if found in _WESTERN and _is_turkish(sample) else found
+
+
+def _is_turkish(sample: bytes) -> bool:
+    """Tell whether every high letter is Turkish and one is where Western European encodings have Icelandic ones."""
+    letters = set(re.findall(rb"[\xc0-\xff]", sample))
+    return letters <= _TURKISH and not letters.isdisjoint(_ONLY_TURKISH)

@@ -87,7 +87,7 @@ _ANNOUNCED = re.compile(
         (?=[ ]*(?:[^\w\s]|$|(?:by|from|using|with|via|on|at|in|during|and|file|code|source|do)\b))
       | \bgenerated[ ]automatically\b
       | \bcode[ ]generated[ ](?:by|from|with|using)\b
-      | \b(?:file|code|class|source|module|document|header|output)[ ](?:is|was|has[ ]been)[ ]generated\b
+      | \b(?:this|these|following)[ ](?:[\w.+-]+[ ]){0,4}(?:is|was|are|were|has[ ]been)[ ]generated\b
       | \bgenerated[ ](?:file|code|source)\b[^\n]{0,80}\bdo[ ]not\b
       | \bgenerated\b[^\n]{0,160}\bdo[ ]not[ ](?:edit|modify|change|touch|hand)
       | \bdo[ ]not[ ](?:edit|modify|change)\b[^\n]{0,160}\bgenerated\b
@@ -98,7 +98,9 @@ _ANNOUNCED = re.compile(
       | \bmade[ ]by[ ]gnu[ ]bison\b
       | \bscanner[ ]generated[ ]by[ ]flex\b
       | <auto-?generated\b
-    )""",
+    )
+    | ^\W{0,20}(?:the[ ])?(?:file|code|class|source|module|document|header|output)[ ](?:is|was|has[ ]been)[ ]generated\b
+    """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 

@@ -30,6 +30,28 @@ _TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]")
 _ANCHOR = re.compile(r"(?P<case>\(\?i:)?(?P<at>\^|\\A)")
 """What a pattern may start with, after which it is filed by where it may stand."""
 
+_CPP_MARKS = rb"""
+    \bstd:: | ^[ \t]*template[ \t]*< | ^[ \t]*(?:class|namespace)[ \t]+\w+[^;\n]*(?:\{|$) | \w::~?\w+[ \t]*\(
+  | ^[ \t]*using[ \t]+namespace | extern[ \t]+"C" | ^\#[ \t]*include[ \t]*<\w+> | \b(?:static|dynamic)_cast<
+"""
+_TYPESCRIPT_MARKS = rb"""
+    ^[ \t]*[^\s*/'"`][^\n'"`*]{0,200}[\w)\]?]:[ \t]*(?:string|number|boolean|void|any|unknown|never)\b(?![ \t]*[:(.])
+  | ^[ \t]*(?:export[ \t]+)?(?:
+        declare[ \t]+\w+ | interface[ \t]+\w+[^\n(=]{0,200}\{ | type[ \t]+\w+(?:<[^>\n]{0,100}>)?[ \t]*=
+      | (?:const[ \t]+)?enum[ \t]+\w+[ \t]*\{ | namespace[ \t]+[\w.]+[ \t]*\{ | abstract[ \t]+class\b
+    )
+  | ^import[ \t]+type\b
+"""
+_DIALECTS = tuple(
+    (smaller, larger, re.compile(marks, re.MULTILINE | re.VERBOSE))
+    for smaller, larger, marks in (
+        ("Objective-C", "Objective-C++", _CPP_MARKS),
+        ("M4", "M4Sugar", rb"\b(?:A[CMSUTX]|m4|_?LT|PKG)_[A-Za-z]\w+"),
+        ("JavaScript", "TypeScript", _TYPESCRIPT_MARKS),
+    )
+)
+"""A language, its superset, and what only the superset writes."""
+
 _RULES_FILE = Path(__file__).with_name("heuristics.toml")
 
 
@@ -151,3 +173,15 @@ def between(rivals: Sequence[str], content: bytes) -> str | None:
             if rule.language in rivals and rule.has_pattern() and rule.holds(text):
                 return rule.language
     return None
+
+
+def dialect(language: str, content: bytes) -> str:
+    """Return the relative whose marks the text shows or lacks, where a language and its superset look alike.
+
+    >>> dialect("Objective-C++", b"@implementation A"), dialect("JavaScript", b"let a: string = b;")
+    ('Objective-C', 'TypeScript')
+    """
+    for smaller, larger, marks in _DIALECTS:
+        if language in {smaller, larger}:
+            return larger if marks.search(normalized(content)) else smaller
+    return language

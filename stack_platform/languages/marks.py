@@ -6,7 +6,8 @@ Columns in: `path: string`, `data: binary or large_binary`. Columns out, after t
 2. `src_encoding: string`, the Python codec that decodes the bytes, null for binary and undecodable files;
 3. `is_vendor: bool` and 4. `is_generated: bool`;
 5. `extension: string`, the text after the last dot of the file name in lower case, "" without a dot (The Stack v2);
-6. `problem: string`, null or the first of `PROBLEMS` that applies.
+6. `problem: string`, null or the first of `PROBLEMS` that applies;
+7. `is_documentation: bool`, 8. `is_test: bool` and 9. `is_configuration: bool`, by the habits of `purpose`.
 
 Each row depends on itself only, so batches may be split anywhere. Nothing is dropped: a policy reads `problem`.
 """
@@ -17,6 +18,7 @@ from stack_platform.errors import SchemaError
 from stack_platform.languages.detect import detect_language
 from stack_platform.languages.encoding import is_binary, src_encoding
 from stack_platform.languages.generated import is_generated, is_vendor
+from stack_platform.languages.purpose import is_configuration, is_documentation, is_test
 
 PROBLEMS = ("missing", "empty", "binary", "undecodable", "no_language")
 """Why a file cannot be used, in the order they are tried; "missing" means that `data` is null."""
@@ -29,6 +31,9 @@ MARKS = pa.schema(
         ("is_generated", pa.bool_()),
         ("extension", pa.string()),
         ("problem", pa.string()),
+        ("is_documentation", pa.bool_()),
+        ("is_test", pa.bool_()),
+        ("is_configuration", pa.bool_()),
     ]
 )
 """The columns that `mark_files` adds."""
@@ -86,6 +91,9 @@ def _marks(path: str | None, data: bytes | None) -> dict[str, object]:
         "is_generated": is_generated(path, held),
         "extension": extension(path),
         "problem": _problem(data, encoding, language),
+        "is_documentation": is_documentation(path),
+        "is_test": is_test(path),
+        "is_configuration": is_configuration(path, language),
     }
 
 

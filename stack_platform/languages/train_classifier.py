@@ -10,7 +10,9 @@ three times as much, being certain. Deterministic; numpy only. The output names 
 """
 
 import json
+import re
 import sys
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ class TrainingConfig:
     """Prior of a language: 1 + this times log(1 + its files with given labels)."""
     prior_of_popular: float = 0.2
     """Added to the prior of the languages that hold most public code."""
-    rounds: int = 5
+    rounds: int = 3
     """Times that wrong winners are pushed away."""
     push: float = 0.5
     """Part of a file's features that a wrong winner loses in a round."""
@@ -54,12 +56,19 @@ class TrainingConfig:
     """Largest number of weights kept; the weakest are dropped."""
     per_source: int = 25
     """Files of one language taken from one folder."""
+    per_language: int = 60
+    """Files of one language taken from all folders; twice as many gain nothing and take twice the time."""
+    texts: int = 500
+    """Files of "Text" taken: prose and licenses, which keep languages with long comments from claiming them."""
     max_bytes: int = 300_000
     """Longer files are not read."""
 
 
 _UNTELLING = {"", "txt", "test", "actual", "in", "sample", "input"}
-_SKIPPED = ("expect", ".ref", ".fold", "tokens", "/po/", "/locale", "README", "LICENSE", "COPYING", "CHANGE")
+_SKIPPED = ("expect", ".ref", ".fold", "tokens", "/po/", "/locale")
+_PROSE_NAME = re.compile(
+    r"(?:README|LICEN[CS]E|COPYING|CHANGE(?:S|LOG)|NEWS|AUTHORS|INSTALL|TODO|THANKS)", re.IGNORECASE
+)
 
 
 def labeled_rows(table: Path, weight: float) -> list[Labeled]:
@@ -102,6 +111,8 @@ def _sample(path: Path) -> bytes:
 
 
 def _label(path: Path, content: bytes) -> str | None:
+    if _PROSE_NAME.match(path.name):
+        return "Text" if path.suffix in {"", ".txt"} else None
     named = named_language(path.name, content)
     if named not in {None, "Text"} or path.suffix[1:] not in _UNTELLING:
         return named
@@ -129,6 +140,17 @@ def without_copies(files: Iterable[Labeled], certain: Sequence[Labeled]) -> list
         if not copy and content not in seen:
             seen.add(content)
             kept.append((content, language, weight))
+    return kept
+
+
+def at_most(files: Iterable[Labeled], config: TrainingConfig) -> list[Labeled]:
+    """Return up to `per_language` files of each language, those with the smallest checksums of their bytes."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for file in sorted(files, key=lambda each: (zlib.crc32(each[0]), each[0])):
+        taken[file[1]] += 1
+        if taken[file[1]] <= (config.texts if file[1] == "Text" else config.per_language):
+            kept.append(file)
     return kept
 
 
@@ -289,7 +311,8 @@ def main(arguments: list[str]) -> None:
         )
         (certain if certain_source else found).extend(rows)
         provenance[source.name] = len(rows)
-    trained = train([*certain, *without_copies(found, certain)], config)
+    chosen = at_most(without_copies(found, certain), config)
+    trained = train([*certain, *chosen], config)
     save(trained, Path(arguments[0]), provenance)
     print(f"{len(trained.languages)} languages, {len(trained.weights)} weights")
 

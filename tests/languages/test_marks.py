@@ -33,7 +33,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("data_type", [pa.binary(), pa.large_binary()])
 def test_each_file_gets_its_marks(data_type):
-    rows = mark_files(batch(EXAMPLES, data_type)).select(MARKS.names).to_pylist()
+    rows = mark_files(batch(EXAMPLES, data_type)).select(MARKS.names[:6]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         ("Python", "utf-8", False, False, "py", None),
         ("Go", "utf-8", True, True, "go", None),
@@ -43,6 +43,16 @@ def test_each_file_gets_its_marks(data_type):
         ("Python", None, False, False, "py", "undecodable"),
         (None, "utf-8", False, False, "", "no_language"),
         (None, None, False, False, "py", "missing"),
+    ]
+
+
+def test_each_file_gets_its_purpose():
+    rows = [("docs/a.md", b"words\n"), ("tests/test_a.py", b"import os\n"), ("tests/b.toml", b"a = 1\n")]
+    purposes = mark_files(batch(rows)).select(["is_documentation", "is_test", "is_configuration"])
+    assert [tuple(row.values()) for row in purposes.to_pylist()] == [
+        (True, False, False),
+        (False, True, False),
+        (False, True, True),
     ]
 
 
