@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.archive import file_index
-from assets.corpus import deduplicated, license_filtered, raw_snapshot, scrubbed
+from assets.corpus import deduplicated, license_filtered, quality_filtered, raw_snapshot, scrubbed
 from assets.models import merged_model, trained_adapter
 from assets.partitions import LANGUAGES
 from assets.releases import sealed_release
@@ -93,6 +93,7 @@ CHECKS = [
     _per_language(
         license_filtered, {**_stage("license_filtered"), "no_copyleft_row": checks.licenses_allowed}
     ),
+    _per_language(quality_filtered, _stage("quality_filtered")),
     _per_language(deduplicated, {**_stage("deduplicated"), "no_exact_duplicate": checks.no_exact_duplicate}),
     _per_language(scrubbed, {**_stage("scrubbed"), "no_secret_found_again": checks.nothing_left_to_scrub}),
     _per_language(trained_adapter, {"held_out_loss_improved": held_out_loss_improved}),

@@ -1,4 +1,7 @@
-"""The data wing, one partition per language: raw_snapshot → license_filtered → deduplicated → scrubbed."""
+"""The data wing, one partition per language.
+
+raw_snapshot → license_filtered → quality_filtered → deduplicated → scrubbed.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,9 +11,17 @@ import dagster as dg
 
 from assets.archive import file_index
 from assets.partitions import IN_BATCHES, LANGUAGES
-from assets.reporting import Metadata, describe_scrubbed, describe_stage, report_partitions
+from assets.reporting import (
+    Metadata,
+    describe_licenses,
+    describe_quality,
+    describe_scrubbed,
+    describe_stage,
+    report_partitions,
+)
 from resources.compute import ComputeResource
 from resources.lake import LakeResource
+from resources.policies import PoliciesResource
 from stack_platform.corpus.stages import corpus_stages
 from stack_platform.engine.stages import StageReport, run_stage
 from stack_platform.tables import Lake
@@ -22,11 +33,12 @@ def _run(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     compute: ComputeResource,
+    policies: PoliciesResource,
     describe: Callable[[Lake, StageReport], Metadata] = describe_stage,
 ) -> dg.MaterializeResult[Any]:
     """Bring the run's languages up to date in the stage that has the asset's name."""
     tables = lake.open()
-    stage = corpus_stages(compute.engine())[context.asset_key.to_user_string()]
+    stage = corpus_stages(compute.engine(), policies.open())[context.asset_key.to_user_string()]
     reports = run_stage(tables, stage, context.partition_keys, lake.texts())
     return report_partitions(context, reports, partial(describe, tables))
 
@@ -40,10 +52,13 @@ def _run(
     owners=["team:data"],
 )
 def raw_snapshot(
-    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    policies: PoliciesResource,
 ) -> dg.MaterializeResult[Any]:
     """All files of a language, with the columns of The Stack v2."""
-    return _run(context, lake, compute)
+    return _run(context, lake, compute, policies)
 
 
 @dg.asset(
@@ -56,10 +71,13 @@ def raw_snapshot(
     owners=["team:data"],
 )
 def license_filtered(
-    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    policies: PoliciesResource,
 ) -> dg.MaterializeResult[Any]:
     """Files whose license, their own or the nearest above them, the policy allows; the evidence of each."""
-    return _run(context, lake, compute)
+    return _run(context, lake, compute, policies, describe_licenses)
 
 
 @dg.asset(
@@ -68,14 +86,36 @@ def license_filtered(
     deps=[license_filtered],
     automation_condition=DOWNSTREAM,
     group_name="corpus",
+    kinds={"parquet"},
+    owners=["team:data"],
+)
+def quality_filtered(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    policies: PoliciesResource,
+) -> dg.MaterializeResult[Any]:
+    """Files within the cut-offs of the quality policy, free of benchmark items and malware; the signals of each."""
+    return _run(context, lake, compute, policies, partial(describe_quality, policies.open().quality))
+
+
+@dg.asset(
+    partitions_def=LANGUAGES,
+    backfill_policy=IN_BATCHES,
+    deps=[quality_filtered],
+    automation_condition=DOWNSTREAM,
+    group_name="corpus",
     kinds={"parquet", "duckdb"},
     owners=["team:data"],
 )
 def deduplicated(
-    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    policies: PoliciesResource,
 ) -> dg.MaterializeResult[Any]:
     """One of each set of equal files, and none that has a kept near-duplicate; the witness of each removal."""
-    return _run(context, lake, compute)
+    return _run(context, lake, compute, policies)
 
 
 @dg.asset(
@@ -88,7 +128,10 @@ def deduplicated(
     owners=["team:data"],
 )
 def scrubbed(
-    context: dg.AssetExecutionContext, lake: LakeResource, compute: ComputeResource
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    compute: ComputeResource,
+    policies: PoliciesResource,
 ) -> dg.MaterializeResult[Any]:
     """Texts with secrets and personal data replaced, and where each replacement was made."""
-    return _run(context, lake, compute, describe_scrubbed)
+    return _run(context, lake, compute, policies, describe_scrubbed)

@@ -24,10 +24,11 @@ from rich.table import Table
 from assets.definitions import defs
 from resources.compute import ComputeResource
 from resources.lake import LakeResource, home_folder
+from resources.policies import PoliciesResource
 from resources.source import SourceResource
 from stack_platform.corpus.funnel import funnel
 from stack_platform.corpus.index import indexed_languages
-from stack_platform.corpus.snapshot import source_changed
+from stack_platform.corpus.snapshot import find_changes
 from stack_platform.corpus.stages import INDEX, changed_languages, corpus_stages
 from stack_platform.errors import StackError
 from stack_platform.releases.manifest import read_release
@@ -143,9 +144,9 @@ def _training(options: argparse.Namespace) -> dict[str, Any]:
 
 def _data_half(runner: Runner, source: SourceResource, console: Console) -> None:
     lake = LakeResource().open()
-    if source_changed(lake, source.open()) is not None or lake.latest(INDEX) is None:
+    if find_changes(lake, source.open()).changed or lake.latest(INDEX) is None:
         runner.run("snapshot")
-    stale = changed_languages(lake, corpus_stages(ComputeResource().engine()))
+    stale = changed_languages(lake, corpus_stages(ComputeResource().engine(), PoliciesResource().open()))
     todo = [language for language in indexed_languages(lake.open(INDEX)) if language in stale]
     todo += sorted(stale.keys() - set(todo))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.corpus import scrubbed
 from assets.reporting import Metadata, funnel_plot, reasons_table
 from resources.lake import LakeResource
+from resources.policies import PoliciesResource
 from stack_platform.corpus.funnel import funnel
 from stack_platform.releases.manifest import Release
 from stack_platform.releases.publish import build_release
@@ -17,11 +18,11 @@ from stack_platform.tables import Lake
 @dg.asset(
     name="release", deps=[scrubbed], group_name="releases", kinds={"parquet", "json"}, owners=["team:data"]
 )
-def sealed_release(lake: LakeResource) -> dg.MaterializeResult[Any]:
+def sealed_release(lake: LakeResource, policies: PoliciesResource) -> dg.MaterializeResult[Any]:
     """An immutable manifest of every scrubbed file with its SHA-256, counts, licenses and parents."""
     tables = lake.open()
     today = datetime.now(UTC)
-    made, new = build_release(tables, (today.year, today.month))
+    made, new = build_release(tables, (today.year, today.month), policies=policies.open())
     metadata = describe_release(tables, made, new=new)
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.digest))
 

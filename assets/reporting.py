@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,16 @@ import dagster as dg
 import pyarrow as pa
 
 from stack_platform.corpus.funnel import StageTotal, funnel
+from stack_platform.corpus.index import IndexReport, language_summary
+from stack_platform.corpus.snapshot import SnapshotReport
+from stack_platform.corpus.stages import INDEX
 from stack_platform.engine.stages import StageReport
+from stack_platform.languages.summary import by_group
+from stack_platform.licenses.summary import license_summary
+from stack_platform.quality.contamination import load_index
+from stack_platform.quality.judge import QualityConfig
+from stack_platform.quality.malware import scan
+from stack_platform.schemas import LICENSE_COLUMNS
 from stack_platform.tables import Lake, Partition
 
 Metadata = dict[str, Any]
@@ -42,17 +52,78 @@ def describe_stage(lake: Lake, report: StageReport) -> Metadata:
     }
 
 
+def describe_licenses(lake: Lake, report: StageReport) -> Metadata:
+    """Describe the licensed files: by expression and by where it was found, and the words that decided."""
+    partition = lake.open(report.stage, report.language)
+    columns = ["repo_name", "path", "license_type", *(field.name for field in LICENSE_COLUMNS)]
+    found = license_summary(partition.read("files", columns), partition.read("decisions"))
+    return {
+        **describe_stage(lake, report),
+        "licenses": reasons_table(found.by_expression, "expression"),
+        "license found in": reasons_table(found.by_source, "source"),
+        "evidence": rows_table(found.sample),
+    }
+
+
+def describe_quality(config: QualityConfig, lake: Lake, report: StageReport) -> Metadata:
+    """Describe the files that passed, by which policy, against which benchmark items, and whether ClamAV looked."""
+    malware = scan((), config.malware)
+    items = load_index(config.contamination).report if config.contamination.benchmarks else None
+    return {
+        **describe_stage(lake, report),
+        "policy": config.policy.version,
+        "malware": f"{malware.status}: {malware.detail}",
+        **({"benchmark items": rows_table(items.slice(0, 50).to_pylist())} if items is not None else {}),
+    }
+
+
+def describe_snapshots(reports: Sequence[SnapshotReport]) -> Metadata:
+    """Describe what each source gave that is new, and what the archive holds of it."""
+    rows = [
+        {
+            "source": report.source,
+            "new": "nothing" if report.unchanged else f"{sum(report.new.values()):,} rows",
+            **{table: report.rows.get(table, 0) for table in ("origin", "revision", "directory", "content")},
+            "visits": ", ".join(f"{count:,} {status}" for status, count in report.visits.items()),
+        }
+        for report in reports
+    ]
+    skipped: Counter[str] = Counter()
+    for report in reports:
+        skipped.update(report.skipped)
+    return {
+        "sources": rows_table(rows),
+        "skipped contents": reasons_table(skipped),
+        "unchanged": all(report.unchanged for report in reports),
+    }
+
+
+def describe_index(lake: Lake, report: IndexReport) -> Metadata:
+    """Describe the index: languages by family and type, as a table and a plot, and what is in no language."""
+    languages = language_summary(lake.open(INDEX))
+    return {
+        "dagster/row_count": report.indexed,
+        "paths": report.paths,
+        "as of": rows_table([{"date": report.as_of or "latest visits", **report.point_in_time}]),
+        "languages": rows_table(languages.slice(0, 60).to_pylist()),
+        "families and types": languages_plot(languages),
+        "in no language": reasons_table(report.dropped),
+        "unchanged": report.skipped,
+        "digest": report.digest,
+    }
+
+
 def describe_scrubbed(lake: Lake, report: StageReport) -> Metadata:
     """Describe the last stage of the data wing, with the way there as a plot."""
     plot = funnel_plot(funnel(lake, [report.language]), report.language)
     return {**describe_stage(lake, report), "funnel": plot}
 
 
-def reasons_table(counts: Mapping[str, int]) -> dg.MetadataValue:
+def reasons_table(counts: Mapping[str, int], heading: str = "reason") -> dg.MetadataValue:
     """Counts by reason as a Markdown table."""
     most = sorted(counts.items(), key=lambda item: -item[1])
     rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in most)
-    return dg.MetadataValue.md(f"| reason | files |\n|---|---:|\n{rows}" if counts else "none")
+    return dg.MetadataValue.md(f"| {heading} | files |\n|---|---:|\n{rows}" if counts else "none")
 
 
 def sample_table(partition: Partition, table: str = "files", rows: int = 5) -> dg.MetadataValue:
@@ -61,17 +132,27 @@ def sample_table(partition: Partition, table: str = "files", rows: int = 5) -> d
     if batch is None or not batch.num_rows:
         return dg.MetadataValue.md("no rows")
     names = [name for name in SAMPLE if name in batch.schema.names] or batch.schema.names[:6]
-    lines = [
-        "| " + " | ".join(f"`{value}`" for value in row.values()) + " |" for row in _rows(batch, names, rows)
-    ]
+    return rows_table(batch.select(names).slice(0, rows).to_pylist())
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Show rows as a Markdown table; what is text in them is shown as it is."""
+    if not rows:
+        return dg.MetadataValue.md("none")
+    lines = ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
+    names = list(rows[0])
     return dg.MetadataValue.md(
         "| " + " | ".join(names) + " |\n|" + "---|" * len(names) + "\n" + "\n".join(lines)
     )
 
 
-def _rows(batch: pa.RecordBatch, names: list[str], rows: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = batch.select(names).slice(0, rows).to_pylist()
-    return found
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
+    return f"`{text}`" if text else ""
 
 
 def column_schema(partition: Partition, table: str = "files") -> dg.TableSchema:
@@ -96,6 +177,28 @@ def funnel_plot(totals: Sequence[StageTotal], title: str) -> dg.MetadataValue:
         axis.margins(x=0.25)
     axes[1].set_yticklabels([])
     return _png(figure)
+
+
+def languages_plot(languages: pa.Table) -> dg.MetadataValue:
+    """Draw the bytes of the largest families of languages and of each type."""
+    figure, axes = _figure(2)
+    families = by_group(languages).slice(0, 15).to_pylist()
+    types = languages.group_by("type").aggregate([("bytes", "sum"), ("files", "sum")]).to_pylist()
+    for axis, names, sizes, files in (
+        (axes[0], *_columns(families, "group", "bytes", "files")),
+        (axes[1], *_columns(types, "type", "bytes_sum", "files_sum")),
+    ):
+        bars = axis.barh([str(name) for name in names], [size / 1e6 for size in sizes], color="#3b9c79")
+        axis.bar_label(bars, [f"{count:,} files" for count in files], padding=3, fontsize=7)
+        axis.set_xscale("log")
+        axis.set_xlabel("MB")
+        axis.margins(x=0.35)
+    return _png(figure)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:
+    """Turn rows upside down, the last first: a bar chart grows upwards."""
+    return [[row[name] for row in rows][::-1] for name in names]
 
 
 def loss_plot(steps: Sequence[int], losses: Sequence[float], before: float, after: float) -> dg.MetadataValue:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from stack_platform.archive.distributions import DistributionsConfig
-from stack_platform.archive.graph import build_graph
 from stack_platform.archive.hashing import hash_bytes
+from stack_platform.archive.sources import Known, Reading
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         print("swhids: swh-model is not installed; pip install -e '.[peers]'")
         return
     tables: dict[str, list[pa.RecordBatch]] = defaultdict(list)
-    for name, batch in build_graph(DistributionsConfig()):
+    for name, batch in DistributionsConfig().open().read(Known(), Reading()):
         tables[name].append(batch)
     compared: Counter[str] = Counter()
     wrong: list[str] = []

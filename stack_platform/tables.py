@@ -20,7 +20,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -269,6 +269,7 @@ class PartitionWriter:
         self._fingerprint = fingerprint
         self._base = lake.latest(stage, partition)
         self._tables: dict[str, ParquetFiles] = {}
+        self._carried: Mapping[str, tuple[DataFile, ...]] = {}
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
@@ -287,6 +288,10 @@ class PartitionWriter:
             for table in self._tables.values():
                 table.abandon()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def carry(self, version: Partition) -> None:
+        """Take over all files of an earlier version of this partition; what is appended comes after them."""
+        self._carried = version.manifest.tables
 
     def append(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
         """Add rows to a table of the partition; the first call fixes its schema.
@@ -309,7 +314,7 @@ class PartitionWriter:
 
     def _commit(self) -> None:
         folder = _folder(self._stage, self._partition)
-        tables: dict[str, tuple[DataFile, ...]] = {}
+        tables = dict(self._carried)
         try:
             for name, table in sorted(self._tables.items()):
                 files = []
@@ -319,7 +324,7 @@ class PartitionWriter:
                     self._lake.put_file(key, path)
                     files.append(DataFile(key, sha256, path.stat().st_size, rows))
                     path.unlink()
-                tables[name] = tuple(files)
+                tables[name] = (*tables.get(name, ()), *files)
         except OSError as error:
             raise TableError(f"cannot write {folder}: {error}; nothing of it was committed") from error
         version = self._base.manifest.version + 1 if self._base else 1

@@ -93,7 +93,7 @@ def lay_out(site: Path) -> None:
 def run_corpus(lake: Lake, site: Path) -> None:
     """Run the whole data wing over a site-packages folder."""
     with LocalEngine(1) as engine:
-        build_snapshot(lake, DistributionsConfig(paths=(str(site),)))
+        build_snapshot(lake, "installed", DistributionsConfig(paths=(str(site),)).open())
         build_index(lake, engine)
         for stage in corpus_stages(engine).values():
             run_stage(lake, stage, indexed_languages(lake.open(INDEX)), text_reader(lake))

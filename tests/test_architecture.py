@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors schemas manifests parquet tables decisions engine archive languages quality licenses optout dedup scrub "
-    "corpus releases adapters training evaluation portal cli"
+    "corpus releases adapters training evaluation portal commands cli"
 ).split()
 DATA_ROOMS = {"archive", "languages", "quality", "licenses", "optout", "dedup", "scrub"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}

@@ -1,8 +1,10 @@
 """The command line prints what the library gives, as text or JSON, and errors as one line."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -61,9 +63,10 @@ def test_funnel_and_query_agree(home: str) -> None:
 
 def test_licenses_and_languages_of_a_folder(site: Path) -> None:
     rows = json.loads(run("licenses", str(site / "alpha"), "--json").output)
-    assert [(Path(row["path"]).name, row["license"], row["type"]) for row in rows] == [
+    assert [(row["path"], row["license"], row["type"]) for row in rows if row["license"] != "NONE"] == [
         ("strict.py", "GPL-3.0-only", "non_permissive")
     ]
+    assert len(rows) == len([path for path in (site / "alpha").iterdir() if path.is_file()])
     counts = {
         row["language"]: row["files"]
         for row in json.loads(run("languages", str(site / "alpha"), "--json").output)
@@ -105,3 +108,64 @@ def test_releases_are_built_listed_verified_and_compared(corpus: Lake, tmp_path:
     done = run("release", "verify", "--home", str(home))
     assert done.exit_code == 1
     assert "is missing" in done.output
+
+
+def test_a_snapshot_tells_what_each_origin_held_and_how_that_is_known(home: str, tmp_path: Path) -> None:
+    out = tmp_path / "files.parquet"
+    rows = json.loads(run("snapshot", "--home", home, "--out", str(out), "--json").output)
+    assert {row["repo_name"] for row in rows} == {"pkg:pypi/alpha", "pkg:pypi/beta", "pkg:pypi/gamma"}
+    assert all(row["point_in_time"] == "visit" and row["files"] for row in rows)
+    assert pq.read_table(out).num_rows == sum(row["files"] for row in rows)
+    done = run("snapshot", "--as-of", "yesterday", "--home", home)
+    assert done.exit_code == 1
+    assert "write it as 2023-09-06" in done.output
+    assert "has no history of commits" in run("history", "pkg:pypi/beta", "a.py", "--home", home).output
+
+
+def test_sources_are_listed_and_an_example_is_written_once(home: str, tmp_path: Path) -> None:
+    (row,) = json.loads(run("sources", "--home", home, "--json").output)
+    assert (row["source"], row["origins"]) == ("installed", 3)
+    assert "wrote" in run("sources", "--init", "--home", str(tmp_path)).output
+    assert "is there already" in run("sources", "--init", "--home", str(tmp_path)).output
+    assert "installed" in run("sources", "--home", str(tmp_path)).output
+
+
+def test_quality_of_a_file_tells_the_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "wide.py"
+    file.write_text(f"x = {list(range(900))!r}\n")
+    (row,) = json.loads(run("quality", str(file), "--json").output)
+    assert (row["language"], row["quality_reason"], row["num_lines"]) == ("Python", "long_average_line", 1)
+    assert "long_average_line" in run("quality", str(tmp_path)).output
+
+
+def test_licenses_of_a_folder_are_inherited(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"license": "MIT"}')
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.js").write_text("let a = 1\n")
+    rows = {row["path"]: row for row in json.loads(run("licenses", str(tmp_path), "--json").output)}
+    found = rows["src/a.js"]
+    assert (found["license"], found["type"], found["from"], found["stated in"]) == (
+        "MIT",
+        "permissive",
+        "package",
+        "package.json",
+    )
+
+
+def test_a_notice_bundle_names_those_who_wrote_what_is_released(corpus: Lake, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "home/lake")
+    shutil.copytree(corpus.root, lake.root, dirs_exist_ok=True)
+    home = str(tmp_path / "home")
+    run("release", "build", "--home", home)
+    folder = tmp_path / "notice"
+    (report,) = json.loads(run("notice", str(folder), "--home", home, "--json").output)
+    assert report["files"] > 5
+    assert "Copyright (c) 2020 Somebody" in (folder / "NOTICE.txt").read_text()
+    assert json.loads((folder / "spdx.json").read_text())["spdxVersion"] == "SPDX-2.3"
+    (part,) = json.loads(
+        run("notice", str(folder), "--where", "language = 'C'", "--home", home, "--json").output
+    )
+    assert part["files"] == 1
+    assert "cannot be used" in run("notice", str(folder), "--where", "nonsense", "--home", home).output
+    verdicts = json.loads(run("compatibility", "GPL-2.0-only", "--home", home, "--json").output)
+    assert [(row["inbound"], row["verdict"]) for row in verdicts] == [("MIT", "yes")]

@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stack_platform import decisions
+from stack_platform.corpus.graph import open_graph
 from stack_platform.corpus.index import DROPPED
-from stack_platform.corpus.stages import INDEX
-from stack_platform.corpus.texts import GRAPH
+from stack_platform.corpus.stages import INDEX, UPSTREAM
 from stack_platform.errors import StackError
-from stack_platform.licenses.judge import LicenseConfig
-from stack_platform.licenses.policy import license_type
-from stack_platform.schemas import FILES, LICENSED_FILES, SCRUBBED_FILES
+from stack_platform.licenses.policy import LicenseConfig, disallowed
+from stack_platform.schemas import FILES, LICENSED_FILES, MEASURED_FILES, SCRUBBED_FILES
 from stack_platform.scrub.audit import rescan
 from stack_platform.scrub.redact import ScrubConfig
 from stack_platform.tables import Lake
@@ -22,13 +21,9 @@ from stack_platform.tables import Lake
 SCHEMAS = {
     "raw_snapshot": FILES,
     "license_filtered": LICENSED_FILES,
-    "deduplicated": LICENSED_FILES,
+    "quality_filtered": MEASURED_FILES,
+    "deduplicated": MEASURED_FILES,
     "scrubbed": SCRUBBED_FILES,
-}
-UPSTREAM = {
-    "license_filtered": "raw_snapshot",
-    "deduplicated": "license_filtered",
-    "scrubbed": "deduplicated",
 }
 
 
@@ -103,7 +98,7 @@ def index_adds_up(lake: Lake) -> Outcome:
     contents = [index.read(name, ["content_id"])["content_id"].unique() for name in tables]
     ids = pa.chunked_array(contents) if contents else pa.chunked_array([[]], pa.string())
     shared = len(ids) - pc.count_distinct(ids).as_py()
-    known = lake.open(GRAPH).manifest.rows("content")
+    known = open_graph(lake).rows("content")
     passed = paths == indexed + dropped and shared == 0 and len(ids) <= known
     summary = (
         f"{paths} paths, {indexed} in {len(tables)} languages, {dropped} with a reason, "
@@ -115,17 +110,18 @@ def index_adds_up(lake: Lake) -> Outcome:
 def licenses_allowed(lake: Lake, language: str, config: LicenseConfig = LicenseConfig()) -> Outcome:
     """Judge the expression of every kept row again: none may be of a type that the policy does not keep."""
     rows = lake.open("license_filtered", language).read("files", ["license_expression", "path"])
-    expressions = rows["license_expression"].value_counts().to_pylist()
-    wrong = {e["values"]: e["counts"] for e in expressions if license_type(e["values"]) not in config.keep}
-    if wrong:
+    expressions = pc.count_distinct(rows["license_expression"], mode="all").as_py()
+    wrong = disallowed(rows, config)
+    if wrong.num_rows:
+        counts = wrong["license_expression"].value_counts().to_pylist()
         return Outcome(
             passed=False,
-            summary=f"{sum(wrong.values())} rows are not {' or '.join(config.keep)}",
-            details=wrong,
+            summary=f"{wrong.num_rows} rows are not {' or '.join(config.keep)}",
+            details={str(count["values"]): count["counts"] for count in counts},
         )
     return Outcome(
         passed=True,
-        summary=f"{rows.num_rows} rows, {len(expressions)} expressions, all {' or '.join(config.keep)}",
+        summary=f"{rows.num_rows} rows, {expressions} expressions, all {' or '.join(config.keep)}",
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,26 +19,32 @@ import pyarrow.compute as pc
 from stack_platform import decisions
 from stack_platform.archive.contents import read_contents
 from stack_platform.archive.files import walk_files
+from stack_platform.archive.repositories import describe_repositories
+from stack_platform.corpus.graph import Graph, open_graph
 from stack_platform.corpus.stages import INDEX
-from stack_platform.corpus.texts import BATCH_BYTES, GRAPH, FilesByContent
+from stack_platform.corpus.texts import BATCH_BYTES, FilesByContent
 from stack_platform.engine.contract import Engine
 from stack_platform.engine.progress import Meter
 from stack_platform.languages.marks import mark_files
-from stack_platform.licenses.inherit import (
-    Evidence,
-    directory_evidence,
-    evidence_files,
-    evidence_table,
-    inherit,
-)
+from stack_platform.languages.summary import summarize
+from stack_platform.licenses.evidence import Evidence, directory_evidence, evidence_files, evidence_table
+from stack_platform.licenses.inherit import InheritConfig, inherit
 from stack_platform.manifests import digest_of
-from stack_platform.schemas import ARCHIVE, FILES, conform
+from stack_platform.schemas import FILES, conform
 from stack_platform.tables import Lake, Partition
 
-VERSION = "1"
+VERSION = "2"
 DROPPED = "_decisions"  # table names of languages never start with an underscore
 LICENSE_EVIDENCE = "_license_evidence"
-OF_THE_VISIT = ("snapshot_id", "release_id", "directory_id", "visit_date")
+OF_THE_VISIT = (
+    "snapshot_id",
+    "release_id",
+    "revision_id",
+    "directory_id",
+    "visit_date",
+    "revision_date",
+    "committer_date",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +55,40 @@ class IndexReport:
     indexed: int
     languages: Mapping[str, int]
     dropped: Mapping[str, int]
+    as_of: str | None
+    point_in_time: Mapping[str, int]  # paths by how the date was met: visit, first-parent
     digest: str
     skipped: bool
 
 
-def build_index(lake: Lake, engine: Engine) -> IndexReport:
-    """Bring the index up to date with the graph.
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """Which part of the archive the data set is made of."""
+
+    sources: tuple[str, ...] = ()
+    """names of sources; empty: every one that was archived"""
+    as_of: datetime | None = None
+    """the date to go back to, with a time zone; None: the latest visits"""
+    inheritance: InheritConfig = InheritConfig()
+
+
+def build_index(
+    lake: Lake, engine: Engine, config: IndexConfig = IndexConfig(), repositories: pa.Table | None = None
+) -> IndexReport:
+    """Bring the index up to date with the graph and with what is known of repositories (schema REPOSITORIES).
 
     Raises:
         TableError: the graph was not materialized.
 
     """
-    graph = lake.open(GRAPH)
-    fingerprint = digest_of([INDEX, VERSION, graph.digest])
+    graph = open_graph(lake, config.sources)
+    as_of = config.as_of and config.as_of.isoformat()
+    rules = [config.inheritance.policy, sorted(config.inheritance.vendored)]
+    fingerprint = digest_of([INDEX, VERSION, rules, as_of, _digest(repositories), graph.digest])
     current = lake.latest(INDEX)
     if current is not None and current.manifest.fingerprint == fingerprint:
         return index_report(current, skipped=True)
-    walked = walk_files({name: graph.read(name, _unless_data(name)) for name in ARCHIVE})
+    walked = walk_files(graph.archive(), config.as_of)
     unreadable = pc.is_valid(walked["skip_reason"])
     marked, evidence = _mark(graph, walked.filter(pc.invert(unreadable)), engine)
     marked = _one_language_a_content(marked)
@@ -72,7 +96,9 @@ def build_index(lake: Lake, engine: Engine) -> IndexReport:
         [_unread(walked.filter(unreadable), marked.schema), marked.filter(pc.is_valid(marked["problem"]))]
     )
     files = marked.filter(pc.is_null(marked["problem"]))
-    files = inherit(files, evidence)
+    if repositories is not None:
+        files = describe_repositories(files, repositories)
+    files = inherit(files, evidence, config.inheritance)
     with lake.writer(INDEX, fingerprint=fingerprint) as out:
         dropped = _decide_problems(problems)
         out.append(DROPPED, dropped)
@@ -84,6 +110,8 @@ def build_index(lake: Lake, engine: Engine) -> IndexReport:
         out.counts = {
             "identities": identities,
             "paths": walked.num_rows,
+            "as_of": as_of,
+            "point_in_time": dict(Counter(walked["point_in_time"].to_pylist())),
             "indexed": files.num_rows,
             "languages": dict(Counter(files["language"].to_pylist())),
             "dropped": decisions.count_reasons(dropped),
@@ -96,8 +124,22 @@ def index_report(index: Partition, *, skipped: bool) -> IndexReport:
     """Tell what a committed index says of itself."""
     counts = index.manifest.counts
     return IndexReport(
-        counts["paths"], counts["indexed"], counts["languages"], counts["dropped"], index.digest, skipped
+        counts["paths"],
+        counts["indexed"],
+        counts["languages"],
+        counts["dropped"],
+        counts["as_of"],
+        counts["point_in_time"],
+        index.digest,
+        skipped,
     )
+
+
+def language_summary(index: Partition) -> pa.Table:
+    """Sum up the indexed languages: schema `languages.summary.SUMMARY`, most bytes first."""
+    columns = ["language", "length_bytes", "is_vendor", "is_generated"]
+    tables = [index.read(name, columns) for name in indexed_languages(index)]
+    return summarize(pa.concat_tables(tables) if tables else FILES.empty_table())
 
 
 def indexed_languages(index: Partition) -> list[str]:
@@ -106,11 +148,7 @@ def indexed_languages(index: Partition) -> list[str]:
     return sorted(counts, key=lambda language: (-counts[language], language))
 
 
-def _unless_data(table: str) -> list[str]:
-    return [name for name in ARCHIVE[table].names if name != "data"]
-
-
-def _mark(graph: Partition, walked: pa.Table, engine: Engine) -> tuple[pa.Table, pa.Table]:
+def _mark(graph: Graph, walked: pa.Table, engine: Engine) -> tuple[pa.Table, pa.Table]:
     """Look at every content once under each of its names; collect license evidence on the way."""
     by_content = FilesByContent(walked)
     wanted = walked["content_id"].unique()
@@ -187,14 +225,20 @@ def _decide_problems(problems: pa.Table) -> pa.Table:
 
 
 def _identity(rows: pa.Table) -> str:
-    """Digest what the stages decide by: not the ids of snapshot, release and root directory.
+    """Digest what the stages decide by: not the ids and dates of snapshot, revision, release and root directory.
 
     Those change for every file of a repository when one of its files does. A language whose own files are the same
     is not done again, and its rows name the snapshot they were first seen in, which holds them still.
     """
+    return _digest(rows.drop_columns(list(OF_THE_VISIT)))
+
+
+def _digest(table: pa.Table | None) -> str:
+    if table is None:
+        return ""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.drop_columns(list(OF_THE_VISIT)).schema) as stream:
-        stream.write_table(rows.drop_columns(list(OF_THE_VISIT)).combine_chunks())
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
     return hashlib.sha256(sink.getvalue()).hexdigest()
 
 

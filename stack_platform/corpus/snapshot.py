@@ -1,65 +1,119 @@
-"""Write a source's Software Heritage graph into the lake, and tell whether a source changed since."""
+"""Bring the lake's graph of a source up to date: what was archived stays, what is new is added."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from stack_platform.archive.graph import Progress, build_graph, source_fingerprint
-from stack_platform.archive.trees import Source
-from stack_platform.corpus.texts import GRAPH
+from stack_platform.archive.sources import Known, Reading, Source
+from stack_platform.corpus.graph import GRAPH
 from stack_platform.engine.progress import Meter
+from stack_platform.errors import SourceError, StackError
+from stack_platform.schemas import ARCHIVE
 from stack_platform.tables import Lake, Partition
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReport:
-    """What the graph holds, for people."""
+    """What the archive holds of a source, for people."""
 
+    source: str
     rows: Mapping[str, int]  # by table
     visits: Mapping[str, int]  # by status
     skipped: Mapping[str, int]  # contents not held, by reason
+    new: Mapping[str, int]  # rows that this reading added, by table
     digest: str
     unchanged: bool
 
 
-def build_snapshot(
-    lake: Lake, source: Source, visit_date: datetime | None = None, threads: int = 2
-) -> SnapshotReport:
-    """Bring the graph up to date with its source; an unchanged source is told by its file records alone."""
-    fingerprint = source_fingerprint(source)
-    current = lake.latest(GRAPH)
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Which sources are not as they were last read."""
+
+    changed: Mapping[str, str]  # name, fingerprint
+    unreachable: Mapping[str, str]  # name, why it could not be asked
+
+
+def build_snapshots(
+    lake: Lake, sources: Mapping[str, Source], reading: Callable[[str], Reading]
+) -> list[SnapshotReport]:
+    """Archive what is new at each source; one that fails does not keep the others from being read.
+
+    Raises:
+        SourceError: sources failed; the message names them all.
+
+    """
+    reports, problems = [], []
+    for name, source in sources.items():
+        try:
+            reports.append(build_snapshot(lake, name, source, reading(name)))
+        except StackError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise SourceError(
+            f"{len(problems)} of {len(sources)} sources failed, the others were read: {'; '.join(problems)}"
+        )
+    return reports
+
+
+def build_snapshot(lake: Lake, name: str, source: Source, reading: Reading = Reading()) -> SnapshotReport:
+    """Archive what is new at a source; one whose fingerprint is that of its last reading is not read."""
+    fingerprint = source.fingerprint()
+    current = lake.latest(GRAPH, name)
     if current is not None and current.manifest.fingerprint == fingerprint:
-        return snapshot_report(current, unchanged=True)
-    statuses: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    with Meter("reading source") as meter, lake.writer(GRAPH, fingerprint=fingerprint) as out:
-
-        def show(progress: Progress) -> None:
-            meter.show(progress.bytes, progress.bytes_total)
-
-        for table, batch in build_graph(source, visit_date, threads, progress=show):
-            out.append(table, batch)
+        return _report(current, {}, unchanged=True)
+    new: Counter[str] = Counter()
+    visits: Counter[str] = Counter(current.manifest.counts["visits"] if current else {})
+    skipped: Counter[str] = Counter(current.manifest.counts["skipped"] if current else {})
+    with Meter(f"reading {name}") as meter, lake.writer(GRAPH, name, fingerprint) as out:
+        if current is not None:
+            out.carry(current)
+        else:
+            for table, schema in ARCHIVE.items():
+                out.append(table, schema.empty_table())
+        shown = replace(reading, progress=lambda done: meter.show(done.bytes, done.bytes_total))
+        for table, batch in source.read(_known(current), shown):
+            if batch.num_rows:
+                out.append(table, batch)
+                new[table] += batch.num_rows
             if table == "origin_visit_status":
-                statuses.update(batch["status"].to_pylist())
+                visits.update(batch["status"].to_pylist())
             elif table == "skipped_content":
                 skipped.update(reason.split(":")[0] for reason in batch["reason"].to_pylist())
-        out.counts = {"visits": dict(statuses), "skipped": dict(skipped)}
+        out.counts = {"visits": dict(visits), "skipped": dict(skipped)}
     assert out.committed is not None
-    return snapshot_report(out.committed, unchanged=False)
+    return _report(out.committed, new, unchanged=False)
 
 
-def snapshot_report(graph: Partition, *, unchanged: bool) -> SnapshotReport:
-    """Tell what a committed graph says of itself."""
+def _known(current: Partition | None) -> Known:
+    if current is None:
+        return Known()
+    return Known(lambda table, columns: current.read(table, columns, ARCHIVE[table]))
+
+
+def _report(graph: Partition, new: Mapping[str, int], *, unchanged: bool) -> SnapshotReport:
     manifest = graph.manifest
-    rows = {name: manifest.rows(name) for name in manifest.tables}
     return SnapshotReport(
-        rows, manifest.counts["visits"], manifest.counts["skipped"], manifest.digest, unchanged
+        manifest.partition,
+        {name: manifest.rows(name) for name in manifest.tables},
+        manifest.counts["visits"],
+        manifest.counts["skipped"],
+        dict(new),
+        manifest.digest,
+        unchanged,
     )
 
 
-def source_changed(lake: Lake, source: Source) -> str | None:
-    """Give the source's fingerprint where it is not what the committed graph was made of; reads no file."""
-    current = lake.latest(GRAPH)
-    fingerprint = source_fingerprint(source)
-    return None if current is not None and current.manifest.fingerprint == fingerprint else fingerprint
+def find_changes(lake: Lake, sources: Mapping[str, Source]) -> Changes:
+    """Ask each source whether it is as it was last read; no content is read."""
+    changed: dict[str, str] = {}
+    unreachable: dict[str, str] = {}
+    for name, source in sources.items():
+        try:
+            fingerprint = source.fingerprint()
+        except StackError as error:
+            unreachable[name] = str(error)
+            continue
+        current = lake.latest(GRAPH, name)
+        if current is None or current.manifest.fingerprint != fingerprint:
+            changed[name] = fingerprint
+    return Changes(changed, unreachable)

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stack_platform.archive.contents import read_contents
+from stack_platform.corpus.graph import open_graph
 from stack_platform.engine.stages import Texts
 from stack_platform.languages.encoding import decode
 from stack_platform.tables import Lake
 
-GRAPH = "software_heritage_graph"
 BATCH_BYTES = 4 << 20  # of texts at a time; a worker holds a few times as much, larger ones are not faster
 
 
@@ -29,7 +29,7 @@ def text_reader(lake: Lake) -> Texts:
         encodings = dict(
             zip(strange["content_id"].to_pylist(), strange["src_encoding"].to_pylist(), strict=True)
         )
-        for batch in read_contents(lake.open(GRAPH).sources("content"), ids, batch_bytes=BATCH_BYTES):
+        for batch in read_contents(open_graph(lake).sources("content"), ids, batch_bytes=BATCH_BYTES):
             yield pa.record_batch({"content_id": batch["content_id"], "content": _decode(batch, encodings)})
 
     return read

@@ -179,11 +179,13 @@ def _sum(column: pa.ChunkedArray) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Make a configuration hashable as JSON: bytes become hexadecimal, tuples lists."""
+    """Make a configuration hashable as JSON: bytes become hexadecimal, tuples lists, sets sorted lists."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     return value

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stack_platform.corpus.funnel import funnel
-from stack_platform.corpus.stages import INDEX, STAGES
-from stack_platform.corpus.texts import GRAPH
+from stack_platform.corpus.graph import GRAPH, open_graph
+from stack_platform.corpus.stages import INDEX, STAGES, Policies
 from stack_platform.errors import ConflictError, ReleaseError
-from stack_platform.licenses.policy import POLICY_VERSION
+from stack_platform.licenses.policy import policy_version
 from stack_platform.releases.manifest import FOLDER, Release, list_releases, read_release, version_of
 from stack_platform.tables import Lake
 
@@ -31,7 +31,10 @@ class LanguageChange:
 
 
 def build_release(
-    lake: Lake, month: tuple[int, int], languages: Sequence[str] | None = None
+    lake: Lake,
+    month: tuple[int, int],
+    languages: Sequence[str] | None = None,
+    policies: Policies = Policies(),
 ) -> tuple[Release, bool]:
     """Seal the scrubbed partitions; give the release and whether it is new.
 
@@ -57,9 +60,10 @@ def build_release(
         files=tuple(file for name in languages for file in _files_of(lake, name)),
         languages={name: _describe(lake, name) for name in languages},
         parents={
-            GRAPH: lake.open(GRAPH).digest,
+            GRAPH: open_graph(lake).digest,
             INDEX: lake.open(INDEX).digest,
-            "license_policy": POLICY_VERSION,
+            "license_policy": policy_version(policies.licenses),
+            "quality_policy": policies.quality.policy.version,
         },
         counts=tuple(asdict(total) for total in funnel(lake, languages)),
     )

@@ -7,10 +7,11 @@ scrubbed), and the tables of the graph under their own names (origin, snapshot, 
 import duckdb
 import pyarrow as pa
 
+from stack_platform.corpus.graph import find_graph
 from stack_platform.corpus.index import DROPPED
 from stack_platform.corpus.stages import INDEX, STAGES
-from stack_platform.corpus.texts import GRAPH
 from stack_platform.errors import SchemaError, TableError
+from stack_platform.schemas import ARCHIVE
 from stack_platform.tables import Lake
 
 
@@ -47,7 +48,7 @@ def _views(lake: Lake) -> dict[str, list[str]]:
                 views.setdefault("spans", []).extend(partition.sources("spans"))
     if (index := lake.latest(INDEX)) is not None:
         views.setdefault("decisions", []).extend(index.sources(DROPPED))
-    if (graph := lake.latest(GRAPH)) is not None:
-        for table in graph.manifest.tables:
+    if (graph := find_graph(lake)) is not None:
+        for table in ARCHIVE:
             views[table] = graph.sources(table)
     return views

@@ -1,6 +1,6 @@
 """Run the real definitions over the small environment, with an instance and a home of the test's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,14 @@ class Platform:
         }
 
     def run(
-        self, job: str, partition: str | None = None, tags: dict[str, str] | None = None
+        self,
+        job: str,
+        partition: str | None = None,
+        tags: dict[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> dg.ExecuteInProcessResult:
         return defs.resolve_job_def(job).execute_in_process(
-            run_config={**QUIET, "resources": self.settings},
+            run_config={**QUIET, **(config or {}), "resources": self.settings},
             instance=self.instance,
             partition_key=partition,
             tags=tags,

@@ -9,6 +9,8 @@ import pytest
 from assets import automation, checks
 from assets.definitions import defs
 from assets.partitions import LANGUAGES
+from resources.policies import PoliciesResource
+from resources.source import SourceResource
 from stack_platform.corpus.stages import STAGES
 from tests.assets.conftest import Platform, checks_of, metadata_of
 
@@ -24,7 +26,8 @@ def test_the_card_is_on_the_graph_with_its_lineage() -> None:
         "file_index": {"software_heritage_graph"},
         "raw_snapshot": {"file_index"},
         "license_filtered": {"raw_snapshot"},
-        "deduplicated": {"license_filtered"},
+        "quality_filtered": {"license_filtered"},
+        "deduplicated": {"quality_filtered"},
         "scrubbed": {"deduplicated"},
         "trained_adapter": {"scrubbed"},
         "merged_model": {"trained_adapter"},
@@ -84,7 +87,7 @@ def test_a_range_of_languages_is_one_run_with_metadata_for_each(platform: Platfo
     tags = {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
     result = platform.run("corpus", tags=tags)
     assert result.success
-    assert len(checks_of(result)) == 11
+    assert len(checks_of(result)) == 13
     assert all(checks_of(result).values())
     made = result.asset_materializations_for_node("scrubbed")
     assert {event.partition: event.metadata["dagster/row_count"].value for event in made} == {
@@ -107,9 +110,9 @@ def test_checks_look_at_the_languages_of_the_run_and_alone_at_all(platform: Plat
 
 def test_a_failing_check_blocks_what_comes_after(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copyleft row in the lake stops the run at the blocking check, before the next stage is written."""
-    from stack_platform.corpus import stages
+    from stack_platform.corpus import judging
 
-    monkeypatch.setattr(stages, "reason_to_drop", lambda kind, config: None)
+    monkeypatch.setattr(judging, "reason_to_drop", lambda kind, config: None)
     platform.run("snapshot")
     result = platform.run("corpus", "Python")
     assert not result.success
@@ -119,7 +122,7 @@ def test_a_failing_check_blocks_what_comes_after(platform: Platform, monkeypatch
 
 def test_every_check_is_defined_on_an_asset_of_ours() -> None:
     keys = {key for check in checks.CHECKS for key in check.check_keys}
-    assert len(keys) == 15
+    assert len(keys) == 17
     assert {key.asset_key for key in keys} < set(defs.resolve_asset_graph().get_all_asset_keys())
 
 
@@ -132,7 +135,11 @@ def test_the_schedule_requests_a_new_snapshot() -> None:
 def look(platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
     context = dg.build_sensor_context(instance=platform.instance)
     found = automation.changed_sources(
-        context, lake=platform.lake, source=platform.source, compute=platform.compute
+        context,
+        lake=platform.lake,
+        source=platform.source,
+        compute=platform.compute,
+        policies=PoliciesResource(),
     )
     return [found] if isinstance(found, dg.RunRequest) else found
 
@@ -148,7 +155,9 @@ def test_a_new_snapshot_is_followed_by_the_languages_it_changed(platform: Platfo
             event for event in result.all_events if event.event_type_value == "PIPELINE_SUCCESS"
         ),
     )
-    requests = automation.follow_snapshot(context, lake=platform.lake, compute=platform.compute)
+    requests = automation.follow_snapshot(
+        context, lake=platform.lake, compute=platform.compute, policies=PoliciesResource()
+    )
     assert {request.partition_key for request in requests} == {"Python", "C", "Text"}
     platform.instance.create_run_for_job(
         defs.resolve_job_def("corpus"), tags={"dagster/partition": "C"}, status=dg.DagsterRunStatus.STARTED
@@ -189,7 +198,7 @@ def test_a_killed_run_is_taken_up_where_it_was(platform: Platform, monkeypatch: 
             path.unlink()
     assert {request.partition_key for request in look(platform)} == {"Python", "C", "Text"}
     result = platform.run("corpus", "Python")
-    assert [metadata_of(result, stage)["unchanged"] for stage in STAGES] == [True, True, False, False]
+    assert [metadata_of(result, stage)["unchanged"] for stage in STAGES] == [True, True, True, False, False]
     assert {stage: lake.open(stage, "Python").digest for stage in STAGES} == undisturbed
 
 
@@ -206,3 +215,49 @@ def test_the_lake_is_readable_by_anything_that_reads_parquet(platform: Platform)
     platform.run("corpus", "Python")
     partition = platform.lake.open().open("scrubbed", "Python")
     assert pq.ParquetDataset(partition.sources("files")).read().num_rows == partition.manifest.rows("files")
+
+
+def test_a_source_of_the_file_is_read_alone_and_on_its_own_schedule(
+    platform: Platform, own_site: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "sources.yaml"
+    file.write_text(
+        "sources:\n"
+        f"- {{name: mine, kind: distributions, paths: [{own_site}], include: [alpha], schedule: 30 2 * * *}}\n"
+        f"- {{name: other, kind: distributions, paths: [{own_site}], include: [beta]}}\n"
+    )
+    source = SourceResource(file=str(file))
+    (nightly,) = automation.schedules(source.named())
+    assert (nightly.name, nightly.cron_schedule) == ("visit_mine", "30 2 * * *")
+    (request,) = nightly.evaluate_tick(dg.build_schedule_context()).run_requests or []
+    platform.settings["source"] = {"config": {"file": str(file)}}
+    result = platform.run("snapshot", config=request.run_config)
+    assert result.success
+    lake = platform.lake.open()
+    assert lake.partitions("software_heritage_graph") == ["mine"]
+    assert platform.run("snapshot").success
+    assert lake.partitions("software_heritage_graph") == ["mine", "other"]
+    paths = lake.open("file_index").read("Python", ["path"])["path"].to_pylist()
+    assert {"alpha/kept.py", "beta/core.py"} <= set(paths)
+
+
+def test_people_see_where_licenses_came_from_and_what_languages_there_are(platform: Platform) -> None:
+    index = metadata_of(platform.run("snapshot"), "file_index")
+    assert "| `Python` |" in index["languages"]
+    assert "data:image/png;base64," in index["families and types"]
+    filtered = metadata_of(platform.run("corpus", "Python"), "license_filtered")
+    assert "| MIT | 7 |" in filtered["licenses"]
+    assert "| package | 7 |" in filtered["license found in"]
+    assert "alpha-1.0.dist-info/METADATA" in filtered["evidence"]
+
+
+def test_a_policy_file_of_the_users_decides(platform: Platform, tmp_path: Path) -> None:
+    policy = tmp_path / "licenses.toml"
+    policy.write_text("allow = ['GPL-3.0-or-later']\n")
+    platform.settings["policies"] = {"config": {"licenses": str(policy), "inheritance": "strictest"}}
+    platform.run("snapshot")
+    platform.run("corpus", "Python")
+    kept = platform.lake.open().open("license_filtered", "Python").read("files", ["path"])["path"].to_pylist()
+    assert "beta/core.py" in kept
+    platform.settings["policies"] = {"config": {"inheritance": "farthest"}}
+    assert not platform.run("snapshot").success

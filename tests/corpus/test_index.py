@@ -7,8 +7,8 @@ import pytest
 
 from stack_platform.archive.distributions import DistributionsConfig
 from stack_platform.corpus.checks import index_adds_up
-from stack_platform.corpus.index import indexed_languages
-from stack_platform.corpus.snapshot import source_changed
+from stack_platform.corpus.index import build_index, indexed_languages
+from stack_platform.corpus.snapshot import build_snapshot, find_changes
 from stack_platform.corpus.stages import INDEX, STAGES, changed_languages, corpus_stages
 from stack_platform.engine.local import LocalEngine
 from stack_platform.schemas import FILES, STACK_V2_COLUMNS
@@ -43,11 +43,11 @@ def test_a_text_in_another_encoding_is_decoded(corpus: Lake) -> None:
 
 def test_a_changed_file_touches_only_its_language(own_site: Path, tmp_path: Path, rebuild: Rebuild) -> None:
     lake = Lake(tmp_path / "lake")
-    source = DistributionsConfig(paths=(str(own_site),))
+    sources = {"installed": DistributionsConfig(paths=(str(own_site),)).open()}
     stages = corpus_stages(LocalEngine(1))
-    assert source_changed(lake, source)
+    assert find_changes(lake, sources).changed.keys() == {"installed"}
     rebuild(lake, own_site)
-    assert source_changed(lake, source) is None
+    assert not find_changes(lake, sources).changed
     assert changed_languages(lake, stages) == {}
     before = {
         language: lake.open("raw_snapshot", language).digest
@@ -55,7 +55,7 @@ def test_a_changed_file_touches_only_its_language(own_site: Path, tmp_path: Path
     }
 
     (own_site / "alpha/fast.c").write_text("int other(void) { return 1; }\n")
-    assert source_changed(lake, source)
+    assert find_changes(lake, sources).changed
     versions = {stage: lake.versions(stage, "Python") for stage in STAGES}
     rebuild(lake, own_site)
     after = {language: lake.open("raw_snapshot", language).digest for language in before}
@@ -70,10 +70,7 @@ def test_a_language_that_lost_its_last_file_is_brought_up_to_date(
     rebuild(lake, own_site)
     (own_site / "alpha/fast.c").unlink()
     with LocalEngine(1) as engine:
-        from stack_platform.corpus.index import build_index
-        from stack_platform.corpus.snapshot import build_snapshot
-
-        build_snapshot(lake, DistributionsConfig(paths=(str(own_site),)))
+        build_snapshot(lake, "installed", DistributionsConfig(paths=(str(own_site),)).open())
         build_index(lake, engine)
         assert list(changed_languages(lake, corpus_stages(engine))) == ["C"]
 

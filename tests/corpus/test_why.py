@@ -20,7 +20,7 @@ def test_a_kept_file_names_its_license_and_where_it_came_from(corpus: Lake) -> N
     assert story.verdict == "in the training set"
     assert (story.language, story.license_expression, story.repo_name) == ("Python", "MIT", "pkg:pypi/alpha")
     assert (story.license_source, story.license_path) == ("package", "alpha-1.0.dist-info/METADATA")
-    assert [step.verdict for step in story.steps] == ["kept"] * 5
+    assert [step.verdict for step in story.steps] == ["kept"] * 6
 
 
 def test_a_filtered_file_names_the_expression_and_the_file_that_states_it(corpus: Lake) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stack_platform.corpus.graph import open_graph
 from stack_platform.errors import ReleaseError, SchemaError
 from stack_platform.releases.manifest import list_releases, pinned_files, read_release
 from stack_platform.releases.publish import build_release, diff_releases, verify_release
@@ -24,7 +25,7 @@ def test_a_release_lists_every_file_with_its_checksum_and_parents(lake: Lake) ->
     assert (made.release, made.parent, new) == ("2026.11.0", None, True)
     assert {file["language"] for file in made.files} == set(made.languages)
     assert made.rows == sum(entry["files"] for entry in made.languages.values())
-    assert made.parents["software_heritage_graph"] == lake.open("software_heritage_graph").digest
+    assert made.parents["software_heritage_graph"] == open_graph(lake).digest
     assert made.languages["Python"]["licenses"] == {"MIT": made.languages["Python"]["files"]}
     assert sum(made.licenses.values()) == made.rows
     assert list(made.licenses) == ["MIT"]

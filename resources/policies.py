@@ -1,0 +1,43 @@
+"""What decides about files: licenses, quality, duplicates, secrets."""
+
+from pathlib import Path
+from typing import cast
+
+import dagster as dg
+from pydantic import Field
+
+from stack_platform.corpus.stages import Policies
+from stack_platform.licenses.inherit import InheritConfig, InheritPolicy
+from stack_platform.licenses.policy import LicenseConfig, read_policy
+from stack_platform.quality.contamination import ContaminationConfig, pinned, read_config
+from stack_platform.quality.judge import QualityConfig
+from stack_platform.quality.malware import MalwareConfig
+from stack_platform.quality.policy import load_policy
+from stack_platform.scrub.redact import ScrubConfig
+
+
+class PoliciesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Files of policies, and the settings that need no file; wrong values raise ConfigError."""
+
+    licenses: str = Field(default="", description="TOML or JSON with keep, allow, deny; empty: permissive")
+    inheritance: str = Field(default="nearest", description="nearest, union or strictest")
+    quality: str = Field(default="", description="YAML of cut-offs and caps; empty: those of StarCoder2")
+    contamination: str = Field(default="", description="YAML naming benchmarks to keep out; empty: none")
+    malware: str = Field(default="off", description="off, if_installed or required (ClamAV)")
+    sensitivity: str = Field(default="balanced", description="permissive, balanced, strict or paranoid")
+
+    def open(self) -> Policies:
+        """Read the policies."""
+        benchmarks = (
+            pinned(read_config(Path(self.contamination))) if self.contamination else ContaminationConfig()
+        )
+        return Policies(
+            inheritance=InheritConfig(policy=cast("InheritPolicy", self.inheritance)),
+            licenses=read_policy(Path(self.licenses)) if self.licenses else LicenseConfig(),
+            quality=QualityConfig(
+                load_policy(Path(self.quality) if self.quality else None),
+                benchmarks,
+                MalwareConfig(mode=self.malware),
+            ),
+            scrub=ScrubConfig(sensitivity=self.sensitivity),
+        )

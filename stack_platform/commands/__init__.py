@@ -1,0 +1,1 @@
+"""The commands of `stack-platform`: each is one library call and a way to print what it gives."""

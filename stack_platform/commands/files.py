@@ -1,0 +1,82 @@
+"""Look at files and folders outside of the lake with the eyes of the platform."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from stack_platform.commands.output import AS_JSON, print_json, print_rows
+
+PLACE = click.argument("place", type=click.Path(exists=True, path_type=Path))
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--sensitivity", default="balanced", show_default=True, help="permissive, balanced, strict or paranoid"
+)
+@AS_JSON
+def scrub(file: Path, sensitivity: str, as_json: bool) -> None:
+    """Print a file with secrets and personal data replaced; with --json, what was found and where."""
+    from stack_platform.scrub.redact import ScrubConfig, scrub_text
+
+    text = file.read_bytes().decode("utf-8", "surrogateescape")
+    scrubbed = scrub_text(text, str(file), ScrubConfig(sensitivity=sensitivity))
+    if as_json:
+        print_json([asdict(span) for span in scrubbed.spans])
+    else:
+        sys.stdout.buffer.write(scrubbed.text.encode("utf-8", "surrogateescape"))
+
+
+@click.command()
+@PLACE
+@AS_JSON
+def licenses(place: Path, as_json: bool) -> None:
+    """Tell the license of each file: its own or the nearest above it, where that is stated and in which words."""
+    from stack_platform.corpus.folder import examine
+
+    rows = []
+    for row in examine(place).to_pylist():
+        evidence = json.loads(row["license_evidence"])
+        shown = {
+            "path": row["path"],
+            "license": row["license_expression"],
+            "type": row["license_type"],
+            "from": row["license_source"],
+            "stated in": row["license_path"],
+        }
+        words = "; ".join(" ".join(str(item["text"]).split())[:80] for item in evidence["statements"][:3])
+        rows.append({**shown, "evidence": evidence} if as_json else {**shown, "words": words})
+    print_rows(rows, as_json, empty="the folder has no files")
+
+
+@click.command()
+@PLACE
+@AS_JSON
+def languages(place: Path, as_json: bool) -> None:
+    """Count the files and bytes of each language, with its family and type."""
+    from stack_platform.corpus.folder import examine
+    from stack_platform.languages.summary import summarize
+
+    found = examine(place)
+    print_rows(
+        summarize(found).to_pylist() if found.num_rows else [], as_json, empty="the folder has no files"
+    )
+
+
+@click.command()
+@PLACE
+@AS_JSON
+def quality(place: Path, as_json: bool) -> None:
+    """Measure each file's quality signals and tell which cut-off it is over, if any."""
+    from stack_platform.corpus.folder import examine
+    from stack_platform.schemas import QUALITY
+
+    found = examine(place)
+    shown = {"path": "path", "language": "language", "quality_reason": "leaves for", "num_lines": "lines"}
+    if as_json:
+        shown = {name: name for name in ("path", "language", "problem", "quality_reason", *QUALITY.names)}
+    rows = found.select(list(shown)).to_pylist() if found.num_rows else []
+    print_rows([{shown[name]: value for name, value in row.items()} for row in rows], as_json, "no files")
