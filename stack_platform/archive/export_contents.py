@@ -15,10 +15,10 @@ from obstore.store import ObjectStore
 from stack_platform.archive.blobs import is_binary
 from stack_platform.archive.downloads import Damaged, DownloadConfig, Wanted, download, verified
 from stack_platform.archive.export_tables import ExportTables, HexKeys
-from stack_platform.archive.export_walk import NOT_AVAILABLE, NOT_YET, Lost, Workspace
+from stack_platform.archive.export_walk import NO_BYTES, NOT_AVAILABLE, Lost, Workspace
 from stack_platform.archive.hashing import hash_bytes
 from stack_platform.archive.ledger import Ledger
-from stack_platform.archive.sources import IdSet, Known, Progress, Reading
+from stack_platform.archive.sources import NOT_YET, IdSet, Known, Progress, Reading
 from stack_platform.schemas import ARCHIVE
 
 _ROWS = 16_384
@@ -48,7 +48,7 @@ class LostBefore:
     def __init__(self, known: Known) -> None:
         rows = known.read("skipped_content", ["sha1_git", "reason"]).to_pylist()
         told = [(row["sha1_git"], row["reason"] or "") for row in rows if row["sha1_git"]]
-        lost = {name for name, reason in told if reason.startswith((NOT_YET, NOT_AVAILABLE))}
+        lost = {name for name, reason in told if reason.startswith((NOT_YET, NO_BYTES, NOT_AVAILABLE))}
         if lost:
             held = IdSet(known.read("content", ["sha1_git"])["sha1_git"])
             lost.intersection_update(held.lacks(sorted(lost)))
@@ -125,14 +125,14 @@ class Contents:
             [
                 Lost(name, skipped[name], harmful=False)
                 if name in skipped
-                else self._lost(name, "the export knows no such content", permanent=True)
+                else self._lost(name, "the export knows no such content", NOT_AVAILABLE)
                 for name in absent
             ],
         )
 
-    def _lost(self, sha1_git: str, reason: str, permanent: bool) -> Lost:
-        told = sha1_git in self._before.pending and not permanent
-        return Lost(sha1_git, (NOT_AVAILABLE if permanent else NOT_YET) + reason, given=not told)
+    def _lost(self, sha1_git: str, reason: str, kind: str) -> Lost:
+        told = sha1_git in self._before.pending and kind != NOT_AVAILABLE
+        return Lost(sha1_git, kind + reason, given=not told)
 
     def _without_bytes(self) -> Iterator[tuple[Any, ...]]:
         """Give hidden contents, and note those that are too long or cannot be named."""
@@ -148,7 +148,7 @@ class Contents:
         odd = space.rows("SELECT sha1_git FROM open WHERE sha1 IS NULL OR length IS NULL ORDER BY sha1_git")
         space.lose(
             "file",
-            [self._lost(row[0], "the export states no sha1 or no length", permanent=True) for row in odd],
+            [self._lost(row[0], "the export states no sha1 or no length", NOT_AVAILABLE) for row in odd],
         )
         space.database.execute(
             "DELETE FROM open WHERE status = 'hidden' OR length > ? OR sha1 IS NULL OR length IS NULL",
@@ -188,7 +188,7 @@ class Contents:
             reason = f"wrong hash: the bytes hash to {hashes.sha1_git}"
             if hashes.sha1_git == sha1_git:
                 reason = f"wrong length: {hashes.length} bytes, the export says {length}"
-            self._workspace.lose("file", [self._lost(sha1_git, reason, permanent=True)])
+            self._workspace.lose("file", [self._lost(sha1_git, reason, NOT_AVAILABLE)])
             return None
         held = data if self._source.hold_binary or not is_binary(data) else None
         return (
@@ -207,8 +207,8 @@ class Contents:
         columns = ", ".join(_COLUMNS)
         ordered = f"SELECT {columns} FROM open ORDER BY extension, sha1_git"  # noqa: S608  names are ours
         if store is None:
-            reason = "the export holds no bytes for it; say in `contents` where they are"
-            space.lose("file", [self._lost(row[1], reason, permanent=False) for row in space.rows(ordered)])
+            reason = "the export holds none for it; say in `contents` where they are"
+            space.lose("file", [self._lost(row[1], reason, NO_BYTES) for row in space.rows(ordered)])
             return
         wanted = (
             Wanted(row["sha1"], row["sha1_git"], row["length"])
@@ -230,11 +230,11 @@ class Contents:
                 return self._row(stated, verified(received, sha1_git, length))
         except Damaged as damaged:
             self._ledger.discard(sha1_git)
-            self._workspace.lose("file", [self._lost(sha1_git, damaged.reason, permanent=False)])
+            self._workspace.lose("file", [self._lost(sha1_git, damaged.reason, NOT_YET)])
             return None
         failure = self._ledger.failure(sha1_git)
         reason, permanent = ("it did not arrive", False) if failure is None else failure
-        self._workspace.lose("file", [self._lost(sha1_git, reason, permanent)])
+        self._workspace.lose("file", [self._lost(sha1_git, reason, NOT_AVAILABLE if permanent else NOT_YET)])
         return None
 
     def _progress(self, files: int, size: int) -> None:

@@ -17,8 +17,8 @@ from stack_platform.archive.export_tables import ExportTables, HexKeys, Keys
 from stack_platform.errors import SourceError
 from stack_platform.schemas import ARCHIVE
 
-NOT_YET = "not fetched yet: "  # how reasons begin that the next reading looks into again
-NOT_AVAILABLE = "not available: "  # and those that stay
+NOT_AVAILABLE = "not available: "  # how reasons begin that stay
+NO_BYTES = "no bytes: "  # and those that other settings may help
 EMPTY_DIRECTORY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 _MAX_DEPTH = 512

@@ -21,6 +21,8 @@ from stack_platform.schemas import ARCHIVE
 
 T = TypeVar("T")
 Rows = tuple[str, pa.RecordBatch]  # a table of the archive, and rows of it in its schema
+NOT_YET = "not fetched yet: "
+"""How the reason of a skipped content begins that the next reading may have; others stay skipped."""
 
 
 class Progress(NamedTuple):
@@ -121,6 +123,15 @@ class Known:
         """sha1_git of the contents that are held or known to be skipped."""
         tables = ("content", "skipped_content")
         return IdSet(*(self.read(table, ["sha1_git"])["sha1_git"] for table in tables))
+
+    @cached_property
+    def pending(self) -> frozenset[str]:
+        """sha1_git of the contents that were not fetched yet, and are not held."""
+        rows = self.read("skipped_content", ["sha1_git", "reason"]).to_pylist()
+        told = {
+            row["sha1_git"] for row in rows if row["sha1_git"] and (row["reason"] or "").startswith(NOT_YET)
+        }
+        return frozenset(IdSet(self.read("content", ["sha1_git"])["sha1_git"]).lacks(sorted(told)))
 
     def ids(self, table: str) -> IdSet:
         """Ids of the objects of one table: directory, revision, release or snapshot."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from stack_platform.archive.sources import Known, Reading, Source
+from stack_platform.archive.sources import NOT_YET, Known, Reading, Source
 from stack_platform.corpus.graph import GRAPH
 from stack_platform.engine.progress import Meter
 from stack_platform.errors import SourceError, StackError
@@ -56,14 +56,19 @@ def build_snapshots(
 
 
 def build_snapshot(lake: Lake, name: str, source: Source, reading: Reading = Reading()) -> SnapshotReport:
-    """Archive what is new at a source; one whose fingerprint is that of its last reading is not read."""
+    """Archive what is new at a source.
+
+    It is not read where its fingerprint is that of its last reading, unless contents did not arrive then.
+    """
     fingerprint = source.fingerprint()
     current = lake.latest(GRAPH, name)
-    if current is not None and current.manifest.fingerprint == fingerprint:
+    if current is not None and current.manifest.fingerprint == fingerprint and not _owed(current):
         return _report(current, {}, unchanged=True)
     new: Counter[str] = Counter()
     visits: Counter[str] = Counter(current.manifest.counts["visits"] if current else {})
     skipped: Counter[str] = Counter(current.manifest.counts["skipped"] if current else {})
+    known = _known(current)
+    owed = set(known.pending) if current is not None and _owed(current) else set()
     with Meter(f"reading {name}") as meter, lake.writer(GRAPH, name, fingerprint) as out:
         if current is not None:
             out.carry(current)
@@ -71,15 +76,20 @@ def build_snapshot(lake: Lake, name: str, source: Source, reading: Reading = Rea
             for table, schema in ARCHIVE.items():
                 out.append(table, schema.empty_table())
         shown = replace(reading, progress=lambda done: meter.show(done.bytes, done.bytes_total))
-        for table, batch in source.read(_known(current), shown):
+        for table, batch in source.read(known, shown):
             if batch.num_rows:
                 out.append(table, batch)
                 new[table] += batch.num_rows
             if table == "origin_visit_status":
                 visits.update(batch["status"].to_pylist())
             elif table == "skipped_content":
-                skipped.update(reason.split(":")[0] for reason in batch["reason"].to_pylist())
-        out.counts = {"visits": dict(visits), "skipped": dict(skipped)}
+                rows = list(zip(batch["sha1_git"].to_pylist(), batch["reason"].to_pylist(), strict=True))
+                skipped.update(_heading(reason) for _, reason in rows)
+                owed.update(name for name, reason in rows if reason.startswith(NOT_YET))
+            elif table == "content":
+                owed.difference_update(batch["sha1_git"].to_pylist())
+        skipped[_heading(NOT_YET)] = len(owed)
+        out.counts = {"visits": dict(visits), "skipped": dict(+skipped)}
     assert out.committed is not None
     return _report(out.committed, new, unchanged=False)
 
@@ -88,6 +98,15 @@ def _known(current: Partition | None) -> Known:
     if current is None:
         return Known()
     return Known(lambda table, columns: current.read(table, columns, ARCHIVE[table]))
+
+
+def _heading(reason: str) -> str:
+    return reason.split(":", maxsplit=1)[0]
+
+
+def _owed(graph: Partition) -> int:
+    """Count the contents that did not arrive yet."""
+    return int(graph.manifest.counts["skipped"].get(_heading(NOT_YET), 0))
 
 
 def _report(graph: Partition, new: Mapping[str, int], *, unchanged: bool) -> SnapshotReport:

@@ -349,7 +349,7 @@ def test_without_bytes_anywhere_every_content_is_told_and_comes_when_a_place_is_
     export.repository(A, TREE)
     config = written(export, tmp_path)
     archive.take(ExportConfig(config.location))
-    assert {reason.partition(":")[0] for reason in archive.reasons().values()} == {"not fetched yet"}
+    assert {reason.partition(":")[0] for reason in archive.reasons().values()} == {"no bytes"}
     new = archive.take(config)
     assert len(new["content"]) == 5
     assert archive.statuses()[-1] == (A, 1, "full")

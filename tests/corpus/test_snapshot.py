@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from stack_platform.archive.distributions import DistributionsConfig
-from stack_platform.archive.sources import Reading, Rows, Source
+from stack_platform.archive.hashing import hash_bytes
+from stack_platform.archive.sources import NOT_YET, Known, Reading, Rows, Source
 from stack_platform.corpus.checks import index_adds_up
 from stack_platform.corpus.graph import GRAPH, find_graph, open_graph
 from stack_platform.corpus.index import IndexConfig, build_index
@@ -17,6 +19,7 @@ from stack_platform.corpus.snapshot import build_snapshot, build_snapshots, find
 from stack_platform.corpus.stages import INDEX
 from stack_platform.engine.local import LocalEngine
 from stack_platform.errors import SourceError, TableError
+from stack_platform.schemas import ARCHIVE
 from stack_platform.tables import Lake
 
 
@@ -37,6 +40,33 @@ class Broken:
 
     def read(self, *_: object) -> Iterator[Rows]:
         raise AssertionError("it is not read")
+
+
+@dataclass
+class Late:
+    """A source of one content, which arrives at the second reading."""
+
+    readings: int = 0
+
+    def fingerprint(self) -> str:
+        return "same"
+
+    def read(self, known: Known, _: Reading) -> Iterator[Rows]:
+        self.readings += 1
+        hashes = hash_bytes(b"late\n")
+        assert known.pending == (frozenset() if self.readings == 1 else {hashes.sha1_git})
+        row: dict[str, object] = {
+            "sha1": hashes.sha1,
+            "sha1_git": hashes.sha1_git,
+            "sha256": hashes.sha256,
+            "blake2s256": hashes.blake2s256,
+            "length": hashes.length,
+        }
+        if self.readings == 1:
+            table, row = "skipped_content", {**row, "status": "absent", "reason": f"{NOT_YET}busy"}
+        else:
+            table, row = "content", {**row, "status": "visible", "data": b"late\n"}
+        yield table, pa.RecordBatch.from_pylist([row], ARCHIVE[table])
 
 
 def paths(lake: Lake, **config: object) -> Sequence[str]:
@@ -64,6 +94,16 @@ def test_a_second_visit_adds_only_what_is_new(own_site: Path, tmp_path: Path) ->
     after = lake.open(GRAPH, "mine").manifest.tables
     assert all(after[table][: len(files)] == files for table, files in before.items())
     assert build_snapshot(lake, "mine", installed(own_site), on(3)).unchanged
+
+
+def test_contents_that_did_not_arrive_are_asked_for_again_until_they_do(tmp_path: Path) -> None:
+    lake, source = Lake(tmp_path / "lake"), Late()
+    first = build_snapshot(lake, "late", source, on(1))
+    assert first.skipped == {"not fetched yet": 1}
+    second = build_snapshot(lake, "late", source, on(2))
+    assert (second.unchanged, second.skipped, second.new) == (False, {}, {"content": 1})
+    assert build_snapshot(lake, "late", source, on(3)).unchanged
+    assert source.readings == 2
 
 
 def test_a_date_gives_the_files_of_the_last_visit_before_it(own_site: Path, tmp_path: Path) -> None:
