@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stack_platform.archive.export import ExportConfig
+from stack_platform.archive.export.source import ExportConfig
 from stack_platform.archive.hashing import hash_bytes
 from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import origin_id

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stack_platform.archive.git import GitConfig
+from stack_platform.archive.git.source import GitConfig
 from stack_platform.archive.hashing import hash_bytes
 from stack_platform.archive.sources import Known, Reading
 

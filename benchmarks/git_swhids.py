@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stack_platform.archive.git import GitConfig
+from stack_platform.archive.git.source import GitConfig
 from stack_platform.archive.hashing import hash_bytes
 from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import (

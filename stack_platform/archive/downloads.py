@@ -216,8 +216,9 @@ class _Run:
         for worker in pending:
             worker.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        for worker in done:
-            worker.result()
+        problems = [problem for worker in done if (problem := worker.exception()) is not None]
+        if problems:
+            raise problems[0]
         self.note_early()
         self.ledger.commit()
         return Downloaded(**self.counts)

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 from pyarrow.dataset import Dataset
 
-from stack_platform.archive.first_parents import FirstParents
+from stack_platform.archive.git.first_parents import FirstParents
 from stack_platform.errors import ConfigError, SchemaError, SourceError
 from stack_platform.schemas import TIMESTAMP
 

@@ -29,8 +29,8 @@ _MODULES = {
     "distributions": ("stack_platform.archive.distributions", "DistributionsConfig"),
     "folders": ("stack_platform.archive.folders", "FoldersConfig"),
     "archives": ("stack_platform.archive.packages", "ArchivesConfig"),
-    "git": ("stack_platform.archive.git", "GitConfig"),
-    "export": ("stack_platform.archive.export", "ExportConfig"),
+    "git": ("stack_platform.archive.git.source", "GitConfig"),
+    "export": ("stack_platform.archive.export.source", "ExportConfig"),
 }
 _PATHS = frozenset({"path", "paths", "repositories", "location", "contents", "origins_file"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stack_platform.archive.files import find_roots, walk_files
-from stack_platform.archive.history import file_history
+from stack_platform.archive.git.history import file_history
 from stack_platform.corpus.graph import open_graph
 from stack_platform.errors import SourceError
 from stack_platform.tables import Lake

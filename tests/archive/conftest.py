@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stack_platform.archive.git import GitConfig
+from stack_platform.archive.git.source import GitConfig
 from stack_platform.archive.sources import Known, Reading
 from stack_platform.schemas import ARCHIVE
 

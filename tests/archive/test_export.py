@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stack_platform.archive.export import ExportConfig
+from stack_platform.archive.export.source import ExportConfig
 from stack_platform.archive.files import walk_files
 from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import Entry, Signature, directory_id, revision_id

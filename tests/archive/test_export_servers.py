@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stack_platform.archive.export import ExportConfig
-from stack_platform.archive.export_tables import ExportTables, UrlKeys
+from stack_platform.archive.export.source import ExportConfig
+from stack_platform.archive.export.tables import ExportTables, UrlKeys
 from stack_platform.archive.remote import open_store
 from stack_platform.archive.sources import Known, Reading
 

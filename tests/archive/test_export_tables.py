@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_platform.archive.export_tables import HexKeys, UrlKeys
+from stack_platform.archive.export.tables import HexKeys, UrlKeys
 from stack_platform.archive.remote import ObjectFile, StoredFile, open_store
 
 IDS = st.sampled_from([f"{n:040x}" for n in range(12)] + [f"{n:01x}" + "0" * 39 for n in range(12)])

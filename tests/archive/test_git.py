@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from stack_platform.archive.files import walk_files
-from stack_platform.archive.git import GitConfig
-from stack_platform.archive.git_walk import extension
+from stack_platform.archive.git.source import GitConfig
+from stack_platform.archive.git.walk import extension
 from stack_platform.archive.sources import Known, Reading
 from stack_platform.archive.swhid import Branch, Entry, directory_id, snapshot_id
 from stack_platform.errors import ConfigError

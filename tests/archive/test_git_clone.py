@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stack_platform.archive.git import GitConfig
-from stack_platform.archive.git_clone import GitRemote, RemoteError, check_url, is_url, public_url
+from stack_platform.archive.git.clone import GitRemote, RemoteError, check_url, is_url, public_url
+from stack_platform.archive.git.source import GitConfig
 
 Read = Callable[..., dict[str, pa.Table]]
 BACKENDS = pytest.mark.parametrize("backend", ["git", "dulwich"])
@@ -150,8 +150,8 @@ def test_what_a_killed_fetch_leaves_does_no_harm(
 
 def test_a_clone_that_is_killed_is_made_again(repo: Any, read_git: Read, tmp_path: Path) -> None:
     script = (
-        "import sys, os, signal, stack_platform.archive.git_clone as c\n"
-        "from stack_platform.archive.git import GitConfig\n"
+        "import sys, os, signal, stack_platform.archive.git.clone as c\n"
+        "from stack_platform.archive.git.source import GitConfig\n"
         "from stack_platform.archive.sources import Known, Reading\n"
         "c.GitRemote._update = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "list(GitConfig((sys.argv[1],)).open().read(Known(), Reading(scratch=__import__('pathlib').Path(sys.argv[2]))))"

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stack_platform.archive.git import GitConfig
-from stack_platform.archive.git_cli import GitRepository
+from stack_platform.archive.git.cli import GitRepository
+from stack_platform.archive.git.source import GitConfig
 from stack_platform.archive.sources import Known, Reading
 
 Read = Callable[..., dict[str, pa.Table]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_platform.archive.git_objects import (
+from stack_platform.archive.git.objects import (
     TARGETS,
     check_id,
     digest,

@@ -4,8 +4,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stack_platform.archive.git import GitConfig
-from stack_platform.archive.history import HISTORY, file_history
+from stack_platform.archive.git.history import HISTORY, file_history
+from stack_platform.archive.git.source import GitConfig
 from stack_platform.errors import ConfigError, SchemaError, SourceError
 
 Read = Callable[..., dict[str, pa.Table]]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from stack_platform.archive.git_cli import shallow_commits, store_state
-from stack_platform.archive.git_clone import CREDENTIALS, RemoteError, mirror_of, public_url, sweep
-from stack_platform.archive.git_objects import TARGETS
-from stack_platform.archive.git_store import HEAD, GitObject, Refs
+from stack_platform.archive.git.cli import shallow_commits, store_state
+from stack_platform.archive.git.clone import CREDENTIALS, RemoteError, mirror_of, public_url, sweep
+from stack_platform.archive.git.objects import TARGETS
+from stack_platform.archive.git.store import HEAD, GitObject, Refs
 from stack_platform.errors import SourceError
 
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}

@@ -14,8 +14,8 @@ from obstore.store import ObjectStore
 
 from stack_platform.archive.blobs import is_binary
 from stack_platform.archive.downloads import Damaged, DownloadConfig, Wanted, download, verified
-from stack_platform.archive.export_tables import ExportTables, HexKeys
-from stack_platform.archive.export_walk import NO_BYTES, NOT_AVAILABLE, Lost, Workspace
+from stack_platform.archive.export.tables import ExportTables, HexKeys
+from stack_platform.archive.export.walk import NO_BYTES, NOT_AVAILABLE, Lost, Workspace
 from stack_platform.archive.hashing import hash_bytes
 from stack_platform.archive.ledger import Ledger
 from stack_platform.archive.sources import NOT_YET, IdSet, Known, Progress, Reading

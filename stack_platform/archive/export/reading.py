@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stack_platform.archive.export_contents import Bytes, Contents, LostBefore
-from stack_platform.archive.export_tables import ExportTables, HexKeys, UrlKeys
-from stack_platform.archive.export_visits import Graph, Root, Visit, choose_visits, date_of, find_roots
-from stack_platform.archive.export_walk import NOT_AVAILABLE, Workspace, walk
+from stack_platform.archive.export.contents import Bytes, Contents, LostBefore
+from stack_platform.archive.export.tables import ExportTables, HexKeys, UrlKeys
+from stack_platform.archive.export.visits import Graph, Root, Visit, choose_visits, date_of, find_roots
+from stack_platform.archive.export.walk import NOT_AVAILABLE, Workspace, walk
 from stack_platform.archive.ledger import Ledger
 from stack_platform.archive.sources import Known, Reading, Rows
 from stack_platform.archive.swhid import origin_id

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from stack_platform.archive.orc_tables import OrcStripes
+from stack_platform.archive.export.orc_tables import OrcStripes
 from stack_platform.archive.remote import ObjectFile, StoredFile, folders_and_files
 from stack_platform.errors import SchemaError, SourceError
 from stack_platform.schemas import ARCHIVE, DATE

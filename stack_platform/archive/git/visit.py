@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from stack_platform.archive.git_cli import GitRepository
-from stack_platform.archive.git_clone import GitRemote, RemoteError, check_url, is_url, public_url
-from stack_platform.archive.git_dulwich import DulwichRemote, DulwichRepository
-from stack_platform.archive.git_rows import Batches, Held
-from stack_platform.archive.git_store import Refs, Repository
-from stack_platform.archive.git_walk import Holding, Walk
+from stack_platform.archive.git.cli import GitRepository
+from stack_platform.archive.git.clone import GitRemote, RemoteError, check_url, is_url, public_url
+from stack_platform.archive.git.dulwich_store import DulwichRemote, DulwichRepository
+from stack_platform.archive.git.rows import Batches, Held
+from stack_platform.archive.git.store import Refs, Repository
+from stack_platform.archive.git.walk import Holding, Walk
 from stack_platform.archive.sources import Known, LastVisit, Reading, Rows
 from stack_platform.archive.swhid import Branch, origin_id, snapshot_id
 from stack_platform.errors import SourceError

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stack_platform.archive.downloads import DownloadConfig, is_content
-from stack_platform.archive.export_contents import Bytes
-from stack_platform.archive.export_reading import Chosen, ExportReading
-from stack_platform.archive.export_tables import FORMATS, ExportTables
-from stack_platform.archive.export_walk import Workspace
+from stack_platform.archive.export.contents import Bytes
+from stack_platform.archive.export.reading import Chosen, ExportReading
+from stack_platform.archive.export.tables import FORMATS, ExportTables
+from stack_platform.archive.export.walk import Workspace
 from stack_platform.archive.ledger import Ledger
 from stack_platform.archive.remote import check_location, open_store
 from stack_platform.archive.sources import Known, Reading, Rows

@@ -18,9 +18,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from stack_platform.archive.git_cli import GitRepository
-from stack_platform.archive.git_pipe import git_environment
-from stack_platform.archive.git_store import HEAD, Refs
+from stack_platform.archive.git.cli import GitRepository
+from stack_platform.archive.git.pipe import git_environment
+from stack_platform.archive.git.store import HEAD, Refs
 from stack_platform.errors import SourceError
 
 PROTOCOLS = ("https", "http", "ssh", "git", "file")

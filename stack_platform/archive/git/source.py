@@ -17,11 +17,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from stack_platform.archive.git_clone import public_url
-from stack_platform.archive.git_objects import digest, verbatim
-from stack_platform.archive.git_rows import Held
-from stack_platform.archive.git_visit import Target, Visit
-from stack_platform.archive.git_walk import Holding
+from stack_platform.archive.git.clone import public_url
+from stack_platform.archive.git.objects import digest, verbatim
+from stack_platform.archive.git.rows import Held
+from stack_platform.archive.git.visit import Target, Visit
+from stack_platform.archive.git.walk import Holding
 from stack_platform.archive.sources import Known, Reading, Rows
 from stack_platform.errors import ConfigError, SourceError
 

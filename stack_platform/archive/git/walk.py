@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stack_platform.archive.blobs import is_binary
-from stack_platform.archive.git_objects import Person, check_id, parse_commit, parse_tag, parse_tree
-from stack_platform.archive.git_rows import Batches, Held
-from stack_platform.archive.git_store import GitObject, Repository
+from stack_platform.archive.git.objects import Person, check_id, parse_commit, parse_tag, parse_tree
+from stack_platform.archive.git.rows import Batches, Held
+from stack_platform.archive.git.store import GitObject, Repository
 from stack_platform.archive.hashing import Hashes, hash_bytes
 from stack_platform.archive.sources import Progress, Reading, Rows
 from stack_platform.errors import SourceError

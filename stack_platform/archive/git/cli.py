@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stack_platform.archive.git_objects import TARGETS
-from stack_platform.archive.git_pipe import Answers, local_environment
-from stack_platform.archive.git_store import HEAD, GitObject, Refs
+from stack_platform.archive.git.objects import TARGETS
+from stack_platform.archive.git.pipe import Answers, local_environment
+from stack_platform.archive.git.store import HEAD, GitObject, Refs
 from stack_platform.errors import SourceError
 
 _SHORT = 256  # ids that fit into a pipe at once, so that no thread has to write them

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import duckdb
 import pyarrow as pa
 
-from stack_platform.archive.export_tables import ExportTables, HexKeys, Keys
+from stack_platform.archive.export.tables import ExportTables, HexKeys, Keys
 from stack_platform.errors import SourceError
 from stack_platform.schemas import ARCHIVE
 
