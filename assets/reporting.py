@@ -14,7 +14,7 @@ from stack_platform.corpus.index import IndexReport, language_summary
 from stack_platform.corpus.snapshot import SnapshotReport
 from stack_platform.corpus.stages import INDEX
 from stack_platform.engine.stages import StageReport
-from stack_platform.languages.summary import by_group
+from stack_platform.languages.summary import added_up
 from stack_platform.licenses.summary import license_summary
 from stack_platform.quality.contamination import load_index
 from stack_platform.quality.judge import QualityConfig
@@ -182,11 +182,10 @@ def funnel_plot(totals: Sequence[StageTotal], title: str) -> dg.MetadataValue:
 def languages_plot(languages: pa.Table) -> dg.MetadataValue:
     """Draw the bytes of the largest families of languages and of each type."""
     figure, axes = _figure(2)
-    families = by_group(languages).slice(0, 15).to_pylist()
-    types = languages.group_by("type").aggregate([("bytes", "sum"), ("files", "sum")]).to_pylist()
+    families, types = (added_up(languages, by).slice(0, 15).to_pylist() for by in ("group", "type"))
     for axis, names, sizes, files in (
         (axes[0], *_columns(families, "group", "bytes", "files")),
-        (axes[1], *_columns(types, "type", "bytes_sum", "files_sum")),
+        (axes[1], *_columns(types, "type", "bytes", "files")),
     ):
         bars = axis.barh([str(name) for name in names], [size / 1e6 for size in sizes], color="#3b9c79")
         axis.bar_label(bars, [f"{count:,} files" for count in files], padding=3, fontsize=7)

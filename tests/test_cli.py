@@ -75,6 +75,28 @@ def test_licenses_and_languages_of_a_folder(site: Path) -> None:
     assert counts["Python"] >= 8
 
 
+def test_languages_of_the_lake_are_those_of_its_stages(home: str, tmp_path: Path) -> None:
+    rows = {row["language"]: row for row in json.loads(run("languages", "--home", home, "--json").output)}
+    (raw,) = json.loads(
+        run(
+            "query",
+            "SELECT count(*) AS n FROM raw_snapshot WHERE language = 'Python'",
+            "--home",
+            home,
+            "--json",
+        ).output
+    )
+    assert rows["Python"]["files"] == raw["n"]
+    (kinds,) = (
+        row
+        for row in json.loads(run("languages", "--by", "type", "--home", home, "--json").output)
+        if row["type"] == "programming"
+    )
+    assert kinds["bytes"] == sum(row["bytes"] for row in rows.values() if row["type"] == "programming")
+    assert "█" in run("languages", "--by", "group", "--home", home).output
+    assert run("languages", str(tmp_path)).output == "there are no files\n"
+
+
 def test_scrub_replaces_and_explains(tmp_path: Path) -> None:
     address = "jane.roe" + "@" + "wonderland-mail.org"
     file = tmp_path / "a.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stack_platform.commands.output import AS_JSON, print_json, print_rows
+from stack_platform.commands.output import AS_JSON, HOME, open_lake, print_json, print_rows
 
 PLACE = click.argument("place", type=click.Path(exists=True, path_type=Path))
 
@@ -53,17 +53,33 @@ def licenses(place: Path, as_json: bool) -> None:
 
 
 @click.command()
-@PLACE
+@click.argument("place", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option(
+    "--by", type=click.Choice(["language", "group", "type"]), default="language", help="group: by family"
+)
+@HOME
 @AS_JSON
-def languages(place: Path, as_json: bool) -> None:
-    """Count the files and bytes of each language, with its family and type."""
+def languages(place: Path | None, by: str, home: Path, as_json: bool) -> None:
+    """Count the files and bytes of each language, with its family and type, in PLACE or in the lake's index."""
     from stack_platform.corpus.folder import examine
-    from stack_platform.languages.summary import summarize
+    from stack_platform.corpus.index import language_summary
+    from stack_platform.corpus.stages import INDEX
+    from stack_platform.languages.summary import SUMMARY, added_up, summarize
 
-    found = examine(place)
-    print_rows(
-        summarize(found).to_pylist() if found.num_rows else [], as_json, empty="the folder has no files"
-    )
+    found = examine(place) if place else None
+    if found is None:
+        summary = language_summary(open_lake(home).open(INDEX))
+    else:
+        summary = summarize(found) if found.num_rows else SUMMARY.empty_table()
+    rows = added_up(summary, by).to_pylist()
+    if not as_json:
+        rows = [{**row, "share": _bar(row["share"])} for row in rows]
+    print_rows(rows, as_json, empty="there are no files")
+
+
+def _bar(share: float) -> str:
+    """Draw a share of 0 to 1 in steps of 1/16."""
+    return f"{share:6.1%} {'█' * round(16 * share)}"
 
 
 @click.command()

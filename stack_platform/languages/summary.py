@@ -65,8 +65,14 @@ def summarize(files: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SUMMARY)
 
 
-def by_group(summary: pa.Table) -> pa.Table:
-    """Return a summary added up by family: `group`, `files`, `bytes`, `share`; most bytes first."""
-    sums = summary.group_by("group").aggregate([("files", "sum"), ("bytes", "sum"), ("share", "sum")])
-    named = sums.rename_columns(["group", "files", "bytes", "share"])
-    return named.sort_by([("bytes", "descending"), ("group", "ascending")])
+def added_up(summary: pa.Table, by: str) -> pa.Table:
+    """Return a summary added up by `group` (family) or `type`: its columns of numbers, most bytes first.
+
+    By `language` it is the summary itself.
+    """
+    if by == "language":
+        return summary
+    numbers = ["files", "bytes", "vendored", "generated", "share"]
+    sums = summary.group_by(by).aggregate([(name, "sum") for name in numbers])
+    named = sums.select([by, *(f"{name}_sum" for name in numbers)]).rename_columns([by, *numbers])
+    return named.sort_by([("bytes", "descending"), (by, "ascending")])

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from stack_platform.errors import SchemaError
-from stack_platform.languages.summary import SUMMARY, by_group, summarize
+from stack_platform.languages.summary import SUMMARY, added_up, summarize
 
 FILES = pa.table(
     {
@@ -35,7 +35,7 @@ def test_languages_are_counted_with_their_family_and_kind():
 def test_no_file_is_lost_and_families_add_up():
     summary = summarize(FILES)
     assert sum(summary["files"].to_pylist()) == FILES.num_rows
-    families = {row["group"]: row["bytes"] for row in by_group(summary).to_pylist()}
+    families = {row["group"]: row["bytes"] for row in added_up(summary, "group").to_pylist()}
     assert families == {"Python": 60, "TypeScript": 40, None: 0}
 
 
