@@ -1,4 +1,4 @@
-"""A Software Heritage export is read in memory that does not follow the number of its directory entries.
+"""A Software Heritage export is read in memory that grows far slower than the number of its directory entries.
 
 The export is synthetic: one repository whose directories hold ten entries each, in the public layout (Parquet), among
 ten times as many entries of other repositories. Figures: entries per CPU second of one pass over the table, entries
