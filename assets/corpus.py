@@ -26,7 +26,20 @@ from stack_platform.corpus.stages import corpus_stages
 from stack_platform.engine.stages import StageReport, run_stage
 from stack_platform.tables import Lake
 
-DOWNSTREAM = dg.AutomationCondition.eager()
+
+def _stage(
+    after: dg.AssetsDefinition, *, eager: bool = True, kinds: frozenset[str] = frozenset({"parquet"})
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a stage: a partition per language, which follows the stage it comes after."""
+    return dg.asset(
+        partitions_def=LANGUAGES,
+        backfill_policy=IN_BATCHES,
+        deps=[after],
+        automation_condition=dg.AutomationCondition.eager() if eager else None,
+        group_name="corpus",
+        kinds=set(kinds),
+        owners=["team:data"],
+    )
 
 
 def _run(
@@ -43,14 +56,7 @@ def _run(
     return report_partitions(context, reports, partial(describe, tables))
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[file_index],
-    group_name="corpus",
-    kinds={"parquet"},
-    owners=["team:data"],
-)
+@_stage(file_index, eager=False)
 def raw_snapshot(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -61,15 +67,7 @@ def raw_snapshot(
     return _run(context, lake, compute, policies)
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[raw_snapshot],
-    automation_condition=DOWNSTREAM,
-    group_name="corpus",
-    kinds={"parquet"},
-    owners=["team:data"],
-)
+@_stage(raw_snapshot)
 def license_filtered(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -80,15 +78,7 @@ def license_filtered(
     return _run(context, lake, compute, policies, describe_licenses)
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[license_filtered],
-    automation_condition=DOWNSTREAM,
-    group_name="corpus",
-    kinds={"parquet"},
-    owners=["team:data"],
-)
+@_stage(license_filtered)
 def quality_filtered(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -99,15 +89,7 @@ def quality_filtered(
     return _run(context, lake, compute, policies, partial(describe_quality, policies.open().quality))
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[quality_filtered],
-    automation_condition=DOWNSTREAM,
-    group_name="corpus",
-    kinds={"parquet", "duckdb"},
-    owners=["team:data"],
-)
+@_stage(quality_filtered, kinds=frozenset({"parquet", "duckdb"}))
 def deduplicated(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -118,15 +100,7 @@ def deduplicated(
     return _run(context, lake, compute, policies)
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[deduplicated],
-    automation_condition=DOWNSTREAM,
-    group_name="corpus",
-    kinds={"parquet"},
-    owners=["team:data"],
-)
+@_stage(deduplicated)
 def scrubbed(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
