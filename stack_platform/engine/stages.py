@@ -32,6 +32,7 @@ class Slice:
     language: str
     files: pa.Table
     texts: Texts  # files -> batches of (content_id, content: large_string), each content once, in any order
+    previous: Partition | None = None  # what the stage made of this language last, for stages that carry on
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _run_one(lake: Lake, stage: Stage, language: str, texts: Texts) -> StageRepo
         return stage_report(current, skipped=True)
     files = found.files()
     with lake.writer(stage.name, language, fingerprint) as out:
-        out.counts = _write_pieces(out, stage, Slice(language, files, texts), files)
+        out.counts = _write_pieces(out, stage, Slice(language, files, texts, current), files)
     assert out.committed is not None
     return stage_report(out.committed, skipped=False)
 
