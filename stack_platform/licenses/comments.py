@@ -1,8 +1,9 @@
 """Cuts source code down to the comments that speak of licenses.
 
 Method: when every license keyword of a range lies in a comment (block comments, runs of line comments,
-docstrings), the code around them is blanked; comments close by stay. So the header that thousands of files
-of a project share is the same text in each of them, and is judged once (`detect`).
+docstrings), the comments with keywords are read without the rest. So the header that thousands of files of a
+project share is the same text in each of them, and is judged once (`detect`); comments close by are looked
+at apart, for words that restrict or name a license.
 
 Known error: the syntax is a union over languages, not that of the file's own: a `#` or `;` at the start of a line
 is a comment everywhere, and a comment mark inside a string begins one. Either way only code that holds no
@@ -12,6 +13,7 @@ keyword is blanked.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from stack_platform.licenses.restrictions import merge, within
 
@@ -26,23 +28,41 @@ _NEAR = 420  # bytes; as far as the restriction guard reads around a statement
 _WORD = re.compile(rb"[^\n]+")
 
 
-def keep_comments(lowered: bytes, hits: list[int]) -> bytes:
-    r"""Blank what is no comment, byte for byte, when all `hits` lie in comments; else return the same bytes.
+class Header(NamedTuple):
+    """The first comment of a range that holds keywords, and the other comments close by, byte for byte."""
 
-    >>> keep_comments(b"# license: mit\nx = 1\n", [2])
-    b'# license: mit\n     \n'
+    speaking: bytes
+    around: bytes
+    start: int  # of the comment that speaks
+    end: int
+    more: bool  # other comments hold keywords, too
+
+
+def split_comments(lowered: bytes, hits: list[int]) -> Header | None:
+    r"""Blank what is no comment when all `hits` lie in comments; None when some lie in code.
+
+    >>> split_comments(b"# license: mit\nx = 1\n", [2])
+    Header(speaking=b'# license: mit\n     \n', around=b'              \n     \n', start=0, end=14)
     """
     spans: list[tuple[int, int]] = []
+    last = b""  # the first sign of the comment before; a docstring below a header of `#` is another comment
     for match in _COMMENT.finditer(lowered):
         start, end = match.span()
-        if spans and not lowered[spans[-1][1] : start].strip():
+        sign = match.group().lstrip()[:1]
+        if sign == last and not lowered[spans[-1][1] : start].strip():
             start = spans.pop()[0]
         spans.append((start, end))
+        last = sign
     speaking = [span for span in spans if any(span[0] <= hit < span[1] for hit in hits)]
     if not speaking or not all(within(hit, speaking) for hit in hits):
-        return lowered
+        return None
     near = merge(speaking, _NEAR)
-    spans = [span for span in spans if within(span[0], near)]
+    first = speaking[0]
+    around = [span for span in spans if within(span[0], near) and span != first]
+    return Header(_keep(lowered, [first]), _keep(lowered, around), *first, more=len(speaking) > 1)
+
+
+def _keep(lowered: bytes, spans: list[tuple[int, int]]) -> bytes:
     pieces = []
     done = 0
     for start, end in spans:

@@ -65,6 +65,8 @@ class Found(NamedTuple):
 def conclude(tags: list[Found], found: list[Found], content: bytes, *, whole: bool) -> LicenseFinding:
     """Combine statements into one expression."""
     named = [f for f in found if f.tier in _NAMED]
+    texts = [f for f in named if f.tier == "text"]
+    tags = [tag for tag in tags if not any(f.start < tag.start and tag.end <= f.end for f in texts)]
     named = [f for f in named if f.tier != "exception"] if tags else named
     guard = [f for f in found if f.tier.startswith("restriction")]
     grants = [f for f in found if f.tier == "grant"]

@@ -59,7 +59,7 @@ _OPEN: frozenset[str] = frozenset()
 _RESTRICTS = frozenset(
     split_words(
         "commercial commercially noncommercial military nuclear weapons evaluation academic research educational"
-        " internal personal prohibited forbidden evil solely competing employees nonprofit sale resale"
+        " internal personal prohibited forbidden evil solely competing employees nonprofit sale resale exception"
     )
 )
 _TITLE_WORDS = 12
@@ -272,7 +272,8 @@ def _plain(expression: str, kind: str, text: str) -> list[Template]:
 def drop_weaker(listed: list[Template], variants: list[Template]) -> list[Template]:
     """Drop variants of permissive texts that grant less, or restrict more, than the texts of the SPDX list.
 
-    LicenseDB files some of them under the plain name; for us they are additional terms.
+    LicenseDB files some of them under the plain name; for us they are additional terms. An exception ("as a
+    special exception the author gives unlimited permission") presupposes another license.
     """
     granted: dict[str, set[str]] = {}
     restricted: dict[str, set[str]] = {}

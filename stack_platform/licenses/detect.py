@@ -31,13 +31,23 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from stack_platform.licenses import spdx
-from stack_platform.licenses.comments import keep_comments
+from stack_platform.licenses.comments import split_comments
 from stack_platform.licenses.conclude import Found, LicenseEvidence, LicenseFinding, conclude
 from stack_platform.licenses.near import match_fingerprints
 from stack_platform.licenses.references import match_references
-from stack_platform.licenses.restrictions import find_restrictions, is_mostly_license, merge, within
+from stack_platform.licenses.restrictions import (
+    find_restrictions,
+    is_mostly_license,
+    may_add,
+    merge,
+    speaks_of_license,
+    within,
+)
 from stack_platform.licenses.rules import Match, match_notices, match_texts, rules_in
 from stack_platform.licenses.tags import find_labels, find_tags, find_urls
 from stack_platform.licenses.tokens import Tokens, decode, find_all, find_keywords, windows
@@ -58,14 +68,22 @@ _NOT_TEXT = re.compile(
     r"|json|xml|ya?ml|toml|[ct]sv|cfg|ini|sql|svg|png|gif|jpg|ico|about|tpl|ejs|in|po|cmake|gradle|properties|lock|m4"
     r"|spec)$"
 )
-_HEADER = 8192  # bytes; a first range this short is the header of a file, with its code
+_HEADER = 1 << 16  # bytes; a first range this short is read by its comments
 _LEAD = 90  # characters before a named license that belong to its sentence
-_REMEMBERED = 16384  # texts whose statements are remembered, by the hash of their tokens
-_JUDGED: dict[bytes, tuple[Match, ...]] = {}
+_REMEMBERED = 4096  # texts whose statements are remembered
+_JUDGED: dict[bytes, tuple[tuple[Match, ...], bool]] = {}  # by the hash of the tokens
+_READ: dict[bytes, _Judged] = {}  # by the hash of the bytes
 _PROSE_WHOLE = 1 << 16  # bytes; prose up to this size is read whole, for license texts with few keywords
 _POINTED = 0.6  # of a notice that a pointer ("found in the LICENSE file") must cover to be no statement
 _TAG = " spdx license identifier "
 _OWN_NAME = re.compile(rb"licenseref-[a-z0-9.-]+")
+
+
+class _Judged(NamedTuple):
+    """The statements of one text, and whether words about the license are left."""
+
+    found: tuple[Found, ...]
+    speaks: bool
 
 
 def is_license_file(name: str) -> bool:
@@ -107,8 +125,9 @@ def detect_license(
     for start, end in ranges:
         lowered = content[start:end].lower()
         if start == 0 and end <= _HEADER and not prose:
-            lowered = keep_comments(lowered, [hit for hit in hits if hit < end])
-        read.append(_read(lowered, whole=whole, prose=prose))
+            read.append(_read_header(lowered, [hit for hit in hits if hit < end]))
+        else:
+            read.append(_read(lowered, whole=whole, prose=prose))
     found = [
         f._replace(start=f.start + start, end=f.end + start)
         for (start, _), part in zip(ranges, read, strict=True)
@@ -127,7 +146,7 @@ def detect_license(
 def _ask(residual: Residual, content: bytes, name: str) -> list[Found]:
     """Return what the last tier names, and the restrictions beside and within it."""
     asked = [
-        Found(expression, rule, "scancode", start, end)
+        Found(_qualify(expression, content[start:end]), rule, "scancode", start, end)
         for expression, rule, start, end in residual(content, name)
         if spdx.is_known(expression)
     ]
@@ -138,20 +157,55 @@ def _ask(residual: Residual, content: bytes, name: str) -> list[Found]:
     return asked + [Found(m.expression, m.rule, m.tier, *tokens.span(m.start, m.end)) for m in guard]
 
 
+def _qualify(expression: str, words: bytes) -> str:
+    """Return what an answer is worth: a permission given as a special exception presupposes other terms."""
+    return f"({expression}) AND {_UNNAMED}" if b"special exception" in words.lower() else expression
+
+
+def _read_header(lowered: bytes, hits: list[int]) -> tuple[Found, ...]:
+    """Read the comment that holds the keywords; others beside it only where they may add to its statement."""
+    header = split_comments(lowered, hits)
+    if header is None:
+        return _read(lowered, whole=False, prose=False)
+    judged = _judge_once(header.speaking[header.start : header.end], whole=False, prose=False)
+    around = Tokens(header.around)
+    if may_add(around, speaks=judged.speaks) or (header.more and match_fingerprints(around)):
+        both = np.maximum(*(np.frombuffer(part, np.uint8) for part in header[:2])).tobytes()
+        return _judge_once(both, whole=False, prose=False).found
+    return tuple(f._replace(start=f.start + header.start, end=f.end + header.start) for f in judged.found)
+
+
 def _read(lowered: bytes, *, whole: bool, prose: bool) -> tuple[Found, ...]:
-    """Run tiers 3 to 6 on one range; each distinct text is judged once, because many files share one header."""
+    """Run tiers 3 to 6 on one range."""
+    return _judge_once(lowered, whole=whole, prose=prose).found
+
+
+def _judge_once(lowered: bytes, *, whole: bool, prose: bool) -> _Judged:
+    """Judge each distinct text once, because many files share one header; names of holders do not count."""
+    salt = bytes((whole, prose))
+    raw = hashlib.blake2b(lowered, digest_size=16, salt=salt).digest()
+    if known := _READ.get(raw):
+        return known
     if b"licenseref-" in lowered:
         lowered = _OWN_NAME.sub(lambda match: b" " * len(match.group()), lowered)
     tokens = Tokens(lowered)
-    text = tokens.text.encode("latin-1")
-    key = hashlib.blake2b(text, digest_size=16, salt=bytes((whole, prose))).digest()
-    matches = _JUDGED.get(key)
-    if matches is None:
-        matches = _judge(tokens, whole=whole, prose=prose)
-        if len(_JUDGED) >= _REMEMBERED:
-            _JUDGED.pop(next(iter(_JUDGED)), None)
-        _JUDGED[key] = matches
-    return tuple(Found(m.expression, m.rule, m.tier, *tokens.span(m.start, m.end)) for m in matches)
+    key = hashlib.blake2b(tokens.text.encode("latin-1"), digest_size=16, salt=salt).digest()
+    judged = _JUDGED.get(key)
+    if judged is None:
+        judged = _judge(tokens, whole=whole, prose=prose), speaks_of_license(tokens)
+        _remember(_JUDGED, key, judged)
+    matches, speaks = judged
+    result = _Judged(
+        tuple(Found(m.expression, m.rule, m.tier, *tokens.span(m.start, m.end)) for m in matches), speaks
+    )
+    _remember(_READ, raw, result)
+    return result
+
+
+def _remember(memory: dict[bytes, Any], key: bytes, value: Any) -> None:
+    if len(memory) >= _REMEMBERED:
+        memory.pop(next(iter(memory)), None)
+    memory[key] = value
 
 
 def _judge(tokens: Tokens, *, whole: bool, prose: bool) -> tuple[Match, ...]:

@@ -1,7 +1,7 @@
 """Loads the fingerprint index: license texts, headers and notices as sequences of numbers.
 
 Format of `fingerprints.npz` (see `derive_fingerprints`), arrays in this order of use:
- 1. `vocabulary` sorted 64-bit hashes of words; a word's number is its place + 1, 0 is any other word;
+ 1. `vocabulary` sorted 64-bit hashes of words (`hash_words`); a word's number is its place + 1, 0 is any other;
  2. `words`, `lengths` all rules' word numbers, one after the other (rules sorted by expression);
  3. `expression`, `kind` of each rule, as indices into the lists of `about` (JSON, with the sources and with
     the names that the SPDX list gives its licenses);
@@ -13,7 +13,6 @@ Format of `fingerprints.npz` (see `derive_fingerprints`), arrays in this order o
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -32,16 +31,32 @@ _FILTER_BITS = 20
 _PRESENT_BITS = 22  # of the table of 4-grams of a document; two share a slot once in 2,000
 _CHUNK = 1 << 18  # words
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
-_REMEMBERED_WORDS = 200_000
+_WORD_BYTES = 32
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n of eight bytes
+_BUCKET_BITS = 16  # of the table of words; the fullest bucket holds a few
 
 Array = np.ndarray[Any, Any]
 
 
+def hash_words(text: bytes, starts: Array, lengths: Array) -> Array:
+    """Return the fixed 64-bit numbers of words, eight bytes of them at a time; only the first 32 bytes count."""
+    padded = text + bytes(_WORD_BYTES)
+    eights: Array = np.ndarray((len(text),), "<u8", buffer=padded, strides=(1,))
+    hashes = (eights[starts] & _MASKS[np.minimum(lengths, 8)]) * _MIX
+    for done in range(8, _WORD_BYTES, 8):
+        longer = np.flatnonzero(lengths > done)
+        if not len(longer):
+            break
+        rest = eights[starts[longer] + done] & _MASKS[np.minimum(lengths[longer] - done, 8)]
+        mixed = hashes[longer] ^ rest
+        hashes[longer] = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+    return hashes ^ (hashes >> np.uint64(29))
+
+
 def hash_word(word: str) -> int:
-    """Return the fixed 64-bit number of a word."""
-    return int.from_bytes(
-        hashlib.blake2b(word.encode("latin-1", "replace"), digest_size=8).digest(), "little"
-    )
+    """Return the fixed 64-bit number of one word."""
+    data = word.encode("latin-1", "replace")
+    return int(hash_words(data, np.zeros(1, np.int64), np.array([len(data)]))[0])
 
 
 def pack_grams(words: Array) -> Array:
@@ -83,20 +98,6 @@ class Rule:
     backward: Side
 
 
-class _Numbers(dict[str, int]):
-    """Word -> number, hashed on the first use of a word."""
-
-    def __init__(self, vocabulary: Array) -> None:
-        super().__init__()
-        self._vocabulary = {int(value): i + 1 for i, value in enumerate(vocabulary.tolist())}
-
-    def __missing__(self, word: str) -> int:
-        number = self._vocabulary.get(hash_word(word), 0)
-        if len(self) < _REMEMBERED_WORDS:
-            self[word] = number
-        return number
-
-
 class FingerprintIndex:
     """The index in memory."""
 
@@ -110,7 +111,11 @@ class FingerprintIndex:
         self._integers = list(
             range(len(arrays["vocabulary"]) + 1)
         )  # shared: an integer of its own takes 28 bytes
-        self._numbers = _Numbers(arrays["vocabulary"])
+        vocabulary = arrays["vocabulary"]
+        self._vocabulary = np.append(vocabulary, np.zeros(1, np.uint64))
+        buckets = np.arange(1 << _BUCKET_BITS, dtype=np.uint64) << np.uint64(64 - _BUCKET_BITS)
+        self._buckets = np.searchsorted(vocabulary, buckets).astype(np.int64)
+        self._fullest = int(np.diff(self._buckets, append=len(vocabulary)).max())
         self.lengths = arrays["lengths"]
         keys = arrays["anchor_key"]
         self._keys, first = np.unique(keys, return_index=True)
@@ -122,16 +127,22 @@ class FingerprintIndex:
         self.shares = np.where(permissive, _SHARE_PERMISSIVE, _SHARE)
         self._places = self._gram_slots()
         self._present = np.zeros(1 << _PRESENT_BITS, np.bool_)
-        self.rule = lru_cache(maxsize=4096)(self._rule)
+        self.rule = lru_cache(maxsize=1024)(self._rule)
 
-    def number(self, words: list[str]) -> Array:
-        """Return the numbers of words."""
-        numbers = self._numbers
-        return np.array([numbers[word] for word in words], np.uint16)
+    def number(self, text: str, spaces: Array) -> Array:
+        """Return the numbers of the words between the spaces of a normalized text."""
+        hashes = hash_words(text.encode("latin-1"), spaces[:-1] + 1, np.diff(spaces) - 1)
+        places = self._buckets[hashes >> np.uint64(64 - _BUCKET_BITS)]
+        numbers = np.zeros(len(hashes), np.uint16)
+        last = len(self._vocabulary) - 1
+        for _ in range(self._fullest):
+            numbers += (self._vocabulary[places] == hashes) * (places + 1).astype(np.uint16)
+            places = np.minimum(places + 1, last)
+        return numbers
 
     def number_of(self, word: str) -> int:
         """Return the number of one word, 0 when no rule has it."""
-        return self._numbers[word]
+        return int(self.number(f" {word} ", np.array([0, len(word) + 1]))[0])
 
     def find_anchors(self, words: Array) -> tuple[Array, Array, Array]:
         """Return rule, place in the rule and place in the document of each anchor that occurs."""

@@ -41,6 +41,7 @@ from stack_platform.licenses.policy import (
     policy_version,
     reason_to_drop,
 )
+from stack_platform.licenses.scancode import load_scancode, read_with_scancode
 from stack_platform.licenses.tokens import locate_keywords
 
 __all__ = ["JUDGMENT", "LicenseConfig", "judge_files", "reason_to_drop"]
@@ -80,8 +81,9 @@ class _Judgment(NamedTuple):
 def judge_files(batch: pa.RecordBatch, config: LicenseConfig = LicenseConfig()) -> pa.RecordBatch:
     """Add the license columns to a batch of files; see the module docstring for the columns.
 
-    Raises SchemaError when a column is missing.
+    Raises SchemaError when a column is missing, ConfigError when ScanCode is asked for and not installed.
     """
+    residual = read_with_scancode if config.scancode and load_scancode() else None
     missing = [name for name in _INPUT if name not in batch.schema.names]
     if missing:
         raise SchemaError(f"files lack the columns {missing}; run `inherit` on their paths first")
@@ -93,7 +95,7 @@ def judge_files(batch: pa.RecordBatch, config: LicenseConfig = LicenseConfig()) 
     rows = []
     for i, (path, expression, source, origin) in enumerate(zip(*others, strict=True)):
         content = (contents[i].as_py() or b"") if hits[i] != [] or is_license_file(path) else b""
-        finding = detect_license(content, path, hits[i]) if content else LicenseFinding(spdx.NONE)
+        finding = detect_license(content, path, hits[i], residual) if content else LicenseFinding(spdx.NONE)
         inherited = Inherited(expression or spdx.NONE, source or "none", origin, precedence[i] or "closest")
         permissive = license_type(finding.expression, config) == "permissive"
         verdict = _conclude(path, content, finding, inherited, permissive=permissive)

@@ -23,11 +23,11 @@ found when it is long.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from stack_platform.licenses.differences import Limits, is_copyright, is_name, judge, limits_of, word_sets
 from stack_platform.licenses.fingerprints import FingerprintIndex, Rule, Side, index
 from stack_platform.licenses.rules import Match
 
@@ -36,32 +36,6 @@ if TYPE_CHECKING:
 
     from stack_platform.licenses.tokens import Tokens
 
-_HARMLESS = (
-    "the a an of this that these those such its s c and b d e f g h i ii iii iv v vi vii viii ix x 1 2 3 4 5 6 7 8 9"
-    " 10 11 12 o"
-)
-_BENIGN = (
-    "software program programs library code package file files materials work works product module source document"
-    " author authors holder holders contributor contributors copyright owners company inc ltd corporation is are"
-    " his her their it shall will be www http https org com html txt name names project script application"
-    " documentation tool system you they font fonts acknowledgement acknowledgment following all any in to on by"
-    " as at warranties warranty liability damage damages notices notice disclaimer copies and or regents university"
-)
-_WEIGHTY = (
-    "not no non never only solely must may except unless without prohibited forbidden prohibit commercial"
-    " noncommercial commercially personal academic research educational evaluation military nuclear weapons fee charge"
-    " free paid pay sell sold distribute redistribute distributed sublicense modify modified copy use used rights"
-    " permission granted grant royalty employees train training advertising patent internal private however exclude"
-    " excluding permit permitted allow allowed require required provided competing restriction restricted evil good"
-)
-_TELLING = (
-    "0 1 2 3 4 5 later any only lesser library affero exception general newer both either v1 v2 v3 20 21 lgpl gpl"
-    " agpl"
-)
-_BEFORE_NAME = "by shall of neither will names name contributors"
-_AFTER_NAME = "as be nor may and or disclaims disclaim make makes assumes assume shall"
-_COPYRIGHT = "copyright c portions"
-_NAME = 16  # words of a name
 _REACH = 14  # words; how far after a difference the texts must agree again
 _COPYRIGHT_LINE = 40  # words of copyright lines, which belong to no license text
 _RESYNC = 3  # equal words that end a difference
@@ -71,9 +45,6 @@ _ROUNDS = 4  # texts of a document that crowd out others are matched, then the r
 _LEFT_OVER = 3  # anchors outside of all matches that make another round worth it
 _SAME = 25  # words; alignments that begin closer than this fail alike
 _ATTEMPTS = 8  # failed alignments of one rule in a range, after which it is given up
-_SHORT = 400  # words; a permissive rule this short may differ by harmless words only
-_TOO_SHORT = 14  # words; such a rule must be there word by word
-
 Array = np.ndarray[Any, Any]
 
 
@@ -86,50 +57,21 @@ class Walk(NamedTuple):
     inserted: list[int]
 
 
-class Limits(NamedTuple):
-    """How many words may differ, and which: any when `only` is None."""
-
-    budget: int
-    only: frozenset[int] | None
-
-    def forbid(self, words: list[int]) -> bool:
-        """Say whether one of the words must not differ."""
-        return self.only is not None and not self.only.issuperset(words)
-
-
 class Found(NamedTuple):
     """An accepted rule; `start` and `end` count words of the document."""
 
+    number: int  # of the rule
     rule: Rule
     start: int
     end: int
     score: float
     matched: tuple[tuple[int, int], ...]
+    exact: bool  # no word differs
 
 
-class _WordSets(NamedTuple):
-    harmless: frozenset[int]
-    benign: frozenset[int]
-    weighty: frozenset[int]
-    telling: frozenset[int]
-    before: frozenset[int]
-    after: frozenset[int]
-    copyright: frozenset[int]
-    rights: int
-
-
-@cache
-def _word_sets() -> _WordSets:
-    number = index().number_of
-    lists = (_HARMLESS, _BENIGN, _WEIGHTY, _TELLING, _BEFORE_NAME, _AFTER_NAME, _COPYRIGHT)
-    sets = [frozenset(map(number, words.split())) - {0} for words in lists]
-    return _WordSets(sets[0], sets[1], sets[2], sets[3], sets[4], sets[5], sets[6], number("rights"))
-
-
-def find_near(words: list[str]) -> list[Found]:
-    """Find the rules that a list of normalized words holds, disjoint, in order."""
+def find_near(document: Array) -> list[Found]:
+    """Find the rules that a row of word numbers holds, disjoint, in order."""
     known = index()
-    document = known.number(words)
     rules, places, spots = known.find_anchors(document)
     if not len(rules):
         return []
@@ -138,8 +80,16 @@ def find_near(words: list[str]) -> list[Found]:
     forward_side = (document, listed)
     backward_side = (np.append(document[:-1][::-1], np.uint16(0)), backward)
     chosen: list[Found] = []
+    whole = _find_verbatim(known, rules, places, spots, forward_side, backward_side)
+    if whole is not None:
+        chosen = [whole]
+        beaten = (spots >= whole.start) & (spots < whole.end)
+        beaten &= (known.lengths[rules] < whole.score) | (rules == whole.number)
+        rules, places, spots = rules[~beaten], places[~beaten], spots[~beaten]
     for _ in range(_ROUNDS):
-        new = _accept(_candidates(known, words_of, rules, places, spots), forward_side, backward_side)
+        if not len(rules):
+            break
+        new = _accept(_candidates(known, words_of, rules, places, spots), chosen, forward_side, backward_side)
         if not new:
             break
         chosen = _cover([*chosen, *new])
@@ -148,6 +98,33 @@ def find_near(words: list[str]) -> list[Found]:
         if len(rules) < _LEFT_OVER:
             break
     return chosen
+
+
+def _find_verbatim(
+    known: FingerprintIndex,
+    rules: Array,
+    places: Array,
+    spots: Array,
+    forward: tuple[Array, list[int]],
+    backward: tuple[Array, list[int]],
+) -> Found | None:
+    """Return the rule with most anchors for its length, begun where most of them say, if no word differs."""
+    present, counts = _count(rules)
+    explained = np.minimum(counts / known.anchors[present], 1.0) * known.lengths[present]
+    number = int(present[explained.argmax()])
+    own = np.flatnonzero(rules == number)
+    begins = spots[own] - places[own]
+    starts, supports = np.unique(begins, return_counts=True)
+    at = int(own[(begins == starts[supports.argmax()]).argmax()])
+    found = _align(number, int(places[at]), int(spots[at]), forward, backward)
+    return found if found is not None and found.exact else None
+
+
+def _count(rules: Array) -> tuple[Array, Array]:
+    """Return the different numbers of rules, sorted, and how often each occurs."""
+    counts = np.bincount(rules)
+    present = np.flatnonzero(counts)
+    return present, counts[present]
 
 
 def _outside(chosen: list[Found], spots: Array) -> Array:
@@ -160,13 +137,16 @@ def _outside(chosen: list[Found], spots: Array) -> Array:
 
 def _accept(
     candidates: list[tuple[int, float, list[tuple[int, int]]]],
+    chosen: list[Found],
     forward: tuple[Array, list[int]],
     backward: tuple[Array, list[int]],
 ) -> list[Found]:
     """Align candidates, best first; what lies in a match that none of them can beat is not aligned."""
-    accepted: list[Found] = []
+    accepted = list(chosen)
     for i, bound, hits in candidates:
-        rule = index().rule(i)
+        first, last = hits[0][0], hits[-1][0]
+        if any(f.start <= first and last < f.end and f.score >= bound for f in accepted):
+            continue
         done = -1
         failed: list[int] = []  # where the rule would begin in the document
         for spot, place in hits:
@@ -174,7 +154,7 @@ def _accept(
                 continue
             if any(f.start <= spot < f.end and f.score >= bound for f in accepted):
                 continue
-            found = _align(rule, place, spot, forward, backward)
+            found = _align(i, place, spot, forward, backward)
             if found is not None:
                 accepted.append(found)
                 done = found.end
@@ -182,7 +162,7 @@ def _accept(
             failed.append(spot - place)
             if len(failed) == _ATTEMPTS:
                 break
-    return accepted
+    return accepted[len(chosen) :]
 
 
 def _candidates(
@@ -192,15 +172,19 @@ def _candidates(
 
     An anchor that lacks is at least one difference, and so is a run of 4-grams that lack.
     """
-    counts = np.bincount(rules, minlength=len(known.lengths))
-    share = np.minimum(counts / known.anchors, 1.0)
-    present = np.flatnonzero(share >= known.shares)
-    value = share[present] * known.lengths[present]
-    kept = present[np.lexsort((present, -value))][:_CANDIDATES]
+    present, counts = _count(rules)
+    share = np.minimum(counts / known.anchors[present], 1.0)
+    likely = share >= known.shares[present]
+    present, counts, share = present[likely], counts[likely], share[likely]
+    if not len(present):
+        return []
+    best = np.lexsort((present, -share * known.lengths[present]))[:_CANDIDATES]
+    kept, counts = present[best], counts[best]
     missing = known.count_missing(document, kept)
-    kept, missing = (column[missing <= _MISSING * known.lengths[kept]] for column in (kept, missing))
+    near = missing <= _MISSING * known.lengths[kept]
+    kept, counts, missing = kept[near], counts[near], missing[near]
     lengths = known.lengths[kept].astype(np.float64)
-    lacking = known.anchors[kept] - np.minimum(counts[kept], known.anchors[kept])
+    lacking = known.anchors[kept] - np.minimum(counts, known.anchors[kept])
     bound = np.minimum(lengths - 4.0 * lacking, lengths - missing / 2)
     chosen = np.zeros(len(known.lengths), np.bool_)
     chosen[kept] = True
@@ -213,10 +197,11 @@ def _candidates(
 
 
 def _align(
-    rule: Rule, place: int, spot: int, forward: tuple[Array, list[int]], backward: tuple[Array, list[int]]
+    number: int, place: int, spot: int, forward: tuple[Array, list[int]], backward: tuple[Array, list[int]]
 ) -> Found | None:
+    rule = index().rule(number)
     size, total = len(rule.forward.words), len(forward[1])
-    limits = _limits(rule)
+    limits = limits_of(rule)
     ahead = _walk(*forward, spot, rule.forward, place, limits)
     if ahead is None:
         return None
@@ -228,19 +213,11 @@ def _align(
     inserted = [*behind.inserted, *ahead.inserted]
     if not matched:
         return None
-    score = _judge(rule, sum(e - s for s, e in matched), deleted, inserted)
+    score = judge(rule, sum(e - s for s, e in matched), deleted, inserted)
     if score is None:
         return None
-    return Found(rule, matched[0][0], matched[-1][1], score, tuple(matched))
-
-
-def _limits(rule: Rule) -> Limits:
-    """Return what ends an alignment early; `_judge` decides about what remains."""
-    sets = _word_sets()
-    size = len(rule.forward.words)
-    if not rule.permissive:
-        return Limits(max(3, size // 6), None)
-    return Limits(max(2, size // 10), sets.benign | sets.harmless)
+    exact = not deleted and not inserted
+    return Found(number, rule, matched[0][0], matched[-1][1], score, tuple(matched), exact)
 
 
 def _walk(document: Array, listed: list[int], d: int, side: Side, r: int, limits: Limits) -> Walk | None:
@@ -263,8 +240,9 @@ def _walk(document: Array, listed: list[int], d: int, side: Side, r: int, limits
         lost = [side.listed[k] for k in range(r, r + jump) if k not in side.optional]
         extra = listed[d : d + skipped]
         free = max((side.gaps.get(k, 0) for k in range(r, r + jump + 1)), default=0) if step else 0
-        if not (step and _is_name(listed, d, skipped, lost)):
-            extra = extra if skipped > free and not _is_copyright(extra) else []
+        if not (step and is_name(listed, d, skipped, lost)):
+            named = skipped <= free and limits.barred.isdisjoint(extra)
+            extra = [] if named or (extra and is_copyright(extra)) else extra
             deleted += lost
             inserted += extra
             if len(deleted) + len(inserted) > limits.budget or limits.forbid(lost + extra):
@@ -308,7 +286,7 @@ def _resync(listed: list[int], d: int, side: Side, r: int) -> tuple[int, int] | 
     if window is None:
         window = side.windows[r] = _window(side, r)
     reach, gap, keys, tails = window
-    if not _word_sets().copyright.isdisjoint(listed[d : d + _REACH]):
+    if not word_sets().copyright.isdisjoint(listed[d : d + _REACH]):
         gap = max(gap, _COPYRIGHT_LINE)
     best: tuple[int, int] | None = None
     least = reach + gap + _REACH
@@ -320,48 +298,6 @@ def _resync(listed: list[int], d: int, side: Side, r: int) -> tuple[int, int] | 
             if jump is not None and i + jump < least:
                 best, least = (i, jump), i + jump
     return best
-
-
-def _is_copyright(extra: list[int]) -> bool:
-    """Say whether words are a copyright line, read in either direction, that says nothing else."""
-    sets = _word_sets()
-    ends = extra[0] in sets.copyright or extra[-1] in sets.copyright
-    return ends and not any(word in sets.weighty and word != sets.rights for word in extra)
-
-
-def _is_name(listed: list[int], d: int, size: int, lost: list[int]) -> bool:
-    """Say whether a difference is another name where a text names somebody: 'provided by ... as is'."""
-    sets = _word_sets()
-    if d == 0 or d + size >= len(listed) or size > _NAME or len(lost) > _NAME:
-        return False
-    before, after = listed[d - 1], listed[d + size]
-    if not (
-        (before in sets.before and after in sets.after) or (after in sets.before and before in sets.after)
-    ):
-        return False
-    if any(word in sets.weighty for word in listed[d : d + size]):
-        return False
-    return not any(word in sets.weighty for word in lost)
-
-
-def _judge(rule: Rule, matched: int, deleted: list[int], inserted: list[int]) -> float | None:
-    """Return how well a rule explains the document, or None when it differs too much."""
-    sets = _word_sets()
-    differing = deleted + inserted
-    heavy = [word for word in differing if word not in sets.harmless]
-    size = len(rule.forward.words) - len(rule.forward.optional)
-    score = matched - 4.0 * len(heavy) - 0.5 * (len(differing) - len(heavy))
-    if not differing:
-        return float(matched)
-    if size < _TOO_SHORT or matched < size // 2:
-        return None
-    if rule.kind == "notice" and any(word in sets.telling for word in differing):
-        return None
-    if rule.permissive:
-        few = max(1, size // 25) if size < _SHORT else size // 60
-        allowed = len(heavy) <= few and sets.benign.issuperset(heavy)
-        return score if allowed and len(differing) <= max(2, size // 10) else None
-    return score if len(heavy) <= size // (8 if size >= _SHORT else 25) else None
 
 
 def _cover(found: Sequence[Found]) -> list[Found]:
@@ -379,14 +315,12 @@ def _cover(found: Sequence[Found]) -> list[Found]:
 
 def match_fingerprints(tokens: Tokens) -> list[tuple[Match, list[tuple[int, int]]]]:
     """Find rules of the index in tokens: the match, and the ranges of `tokens.text` that it explains."""
-    words = tokens.text.split()
-    found = find_near(words)
-    if not found:
-        return []
-    bounds = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])]).tolist()
+    found = find_near(index().number(tokens.text, tokens.spaces))
+    bounds = tokens.spaces
     result = []
     for f in found:
         pieces = f.matched if f.rule.permissive or f.rule.kind == "exception" else ((f.start, f.end),)
-        match = Match(f.rule.expression, f"near-{f.rule.kind}", f.rule.kind, bounds[f.start], bounds[f.end])
-        result.append((match, [(bounds[s], bounds[e]) for s, e in pieces]))
+        start, end = int(bounds[f.start]), int(bounds[f.end])
+        match = Match(f.rule.expression, f"near-{f.rule.kind}", f.rule.kind, start, end)
+        result.append((match, [(int(bounds[s]), int(bounds[e])) for s, e in pieces]))
     return result

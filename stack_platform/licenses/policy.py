@@ -54,6 +54,9 @@ class LicenseConfig:
     deny: tuple[str, ...] = ()
     """Identifiers or pairs that are not permissive here."""
 
+    scancode: bool = False
+    """Whether ScanCode is asked about statements that no tier could name; needs the extra `scancode`."""
+
     def __post_init__(self) -> None:
         wrong = (
             [t for t in self.keep if t not in LICENSE_TYPES] if isinstance(self.keep, tuple) else [self.keep]
@@ -63,6 +66,8 @@ class LicenseConfig:
             raise ConfigError(
                 f"keep={self.keep!r}: {wrong or 'nothing'} is no license type; choose from {allowed}"
             )
+        if not isinstance(self.scancode, bool):
+            raise ConfigError(f"scancode={self.scancode!r} is neither true nor false; write scancode = true")
         allow, deny = _read_symbols("allow", self.allow), _read_symbols("deny", self.deny)
         if both := sorted(set(allow) & set(deny)):
             raise ConfigError(f"{', '.join(both)}: both allowed and denied; take it out of one of the lists")
@@ -86,7 +91,7 @@ def _read_symbols(field: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_policy(path: Path) -> LicenseConfig:
-    """Read a user's policy: a TOML or JSON file with the lists `keep`, `allow` and `deny`.
+    """Read a user's policy: TOML or JSON with the lists `keep`, `allow` and `deny`, and `scancode` (true, false).
 
     Raises ConfigError when the file cannot be read or says something else.
     """
@@ -95,18 +100,25 @@ def read_policy(path: Path) -> LicenseConfig:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}; write TOML such as: allow = ['MPL-2.0']") from error
-    lists = isinstance(data, dict) and all(isinstance(value, list) for value in data.values())
-    wrong = sorted(set(data) - {"keep", "allow", "deny"}) if lists else ["something that is no list"]
+    fields = data.items() if isinstance(data, dict) else [("something that is no table", None)]
+    wrong = sorted(
+        name
+        for name, value in fields
+        if name not in ("keep", "allow", "deny", "scancode")
+        or isinstance(value, list) == (name == "scancode")
+    )
     if wrong:
-        raise ConfigError(f"{path}: {', '.join(wrong)}; a policy has the lists keep, allow and deny")
-    return LicenseConfig(**{name: tuple(values) for name, values in data.items()})
+        raise ConfigError(
+            f"{path}: {', '.join(wrong)}; a policy has the lists keep, allow and deny, and scancode"
+        )
+    lists = {name: tuple(value) for name, value in data.items() if name != "scancode"}
+    return LicenseConfig(**lists, scancode=data.get("scancode", False))
 
 
 def policy_version(config: LicenseConfig = LicenseConfig()) -> str:
-    """Name the policy that judges: the version of `policy.json` and a digest of the user's changes, if any."""
-    if not config.allow and not config.deny:
-        return POLICY_VERSION
-    return f"{POLICY_VERSION}+{digest_of([config.allow, config.deny])[:16]}"
+    """Name the policy that judges: `policy.json`, a digest of the user's changes and ScanCode, if any."""
+    changes = f"+{digest_of([config.allow, config.deny])[:16]}" if config.allow or config.deny else ""
+    return f"{POLICY_VERSION}{changes}{'+scancode' if config.scancode else ''}"
 
 
 class _Policy(NamedTuple):

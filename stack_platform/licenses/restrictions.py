@@ -112,6 +112,27 @@ def find_restrictions(
     return found
 
 
+def may_add(around: Tokens, *, speaks: bool) -> bool:
+    """Say whether comments beside a statement may add to it: a name, a grant or a restriction.
+
+    `speaks` says that the statement's own comment has words about the license that no rule explained.
+    """
+    if not around.words:
+        return False
+    rows = rules_in(around)
+    phrases = (*rows.names, *(row.phrase for row in rows.restrictions), *rows.grants)
+    if rows.texts or rows.notices or any(phrase in around.rest for phrase in phrases):
+        return True
+    if _CONDITION.search(around.rest) is None:
+        return False
+    return speaks or _LICENSE_WORD.search(around.rest) is not None or _DEONTIC.search(around.rest) is not None
+
+
+def speaks_of_license(tokens: Tokens) -> bool:
+    """Say whether words about the license are left that no rule explained."""
+    return _LICENSE_WORD.search(tokens.rest) is not None
+
+
 def is_mostly_license(tokens: Tokens, texts: Sequence[Range]) -> bool:
     """Say whether full license texts make up most of a text."""
     words = tokens.text.count(" ")

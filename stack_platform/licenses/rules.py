@@ -33,7 +33,7 @@ _GAP = re.compile(r"\[(\d+|\*)\]")
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _MACRO = re.compile(r"<([a-z0-9-]+)>")
 _ANY = 1_000_000  # tokens; `[*]`
-_EMPTY = "  "  # the spelling of an empty alternative
+_EMPTY = " "  # the spelling of an empty alternative
 _TOKEN_CHARS = 14  # characters; a window of n tokens is searched as n * 14 characters
 
 

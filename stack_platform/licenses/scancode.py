@@ -1,7 +1,7 @@
 """Asks ScanCode about what the other tiers could not name; the optional extra `scancode`.
 
-Method: `detect_license(content, name, residual=read_with_scancode)` calls it only when the result holds a
-statement that nobody could name (UNKNOWN). Its answer goes through the same combination and the same
+Method: `LicenseConfig(scancode=True)` makes `judge_files` ask it, only where the result holds a statement that
+nobody could name (UNKNOWN). Its answer goes through the same combination and the same
 restriction guard, which ScanCode itself lacks: license text plus a restriction is the plain license to it.
 A permissive answer counts only where ScanCode matched word by word.
 The index of ScanCode (license_db, CC-BY-4.0; code Apache-2.0) is loaded on the first call: 7 s of one core
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stack_platform.errors import ConfigError
 from stack_platform.licenses.policy import license_type
@@ -47,18 +47,23 @@ def qualify(expression: str, matcher: str) -> str:
     return f"{expression} AND LicenseRef-unknown-terms"
 
 
+def load_scancode() -> Any:
+    """Return ScanCode's index module; raises ConfigError when the extra is not installed."""
+    try:
+        return import_module("licensedcode.cache")
+    except (ImportError, ValueError) as error:  # pluggy 1.7 makes plugincode raise ValueError
+        raise ConfigError(
+            f"ScanCode cannot be loaded ({error}); pip install 'stack-platform[scancode]', or leave out scancode = true"
+        ) from error
+
+
 def read_with_scancode(content: bytes, name: str) -> list[Statement]:
     """List the license statements that ScanCode finds in a content; `name` is not used.
 
     Raises ConfigError when the extra is not installed.
     """
     del name
-    try:
-        cache = import_module("licensedcode.cache")
-    except (ImportError, ValueError) as error:  # pluggy 1.7 makes plugincode raise ValueError
-        raise ConfigError(
-            f"ScanCode cannot be loaded ({error}); pip install 'stack-platform[scancode]', or leave `residual` out"
-        ) from error
+    cache = load_scancode()
     if len(content) > _LONGEST:
         return []
     text = content.decode("utf-8", errors="replace")

@@ -17,7 +17,7 @@ have no tokens here.
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,30 +33,42 @@ KEYWORDS = (
 """Words without which no license statement can be made; a bare copyright line is no such statement."""
 
 _KEYWORD = re.compile(KEYWORDS.encode())
+_STEMS = (
+    "lice,spdx,copy,publ,dist,redi,perm,warr,prop,conf,comm,unau,same,unde,trad,rele,free,do w,poly,may ,prov,you ,repr"
+    ",crea,lize,waiv,to u"
+)
+"""The first four letters of the keywords; after `gpl` and `cc0` any fourth one will do."""
+_STEM_MIX = np.uint32(0x9E3779B1)  # 2^32 / golden ratio: Fibonacci hashing
+_STEM_SHIFT = np.uint32(16)
 _TOKEN = re.compile(r"[a-z0-9]+|(?<=[0-9])\+")
 _VERSION_PLUS = re.compile(rb"[0-9]\+")
 _ALNUM = b"abcdefghijklmnopqrstuvwxyz0123456789"
-_TO_WORDS = bytes(c if c in _ALNUM else ord(" ") for c in range(256))
+_SPACE = ord(" ")
+_TO_WORDS = np.frombuffer(bytes(c if c in _ALNUM else _SPACE for c in range(256)), np.uint8)
 _PLUS = 2
 _KINDS = bytes(1 if c in _ALNUM else _PLUS if c == ord("+") else 0 for c in range(256))
 _IS_DIGIT = np.frombuffer(bytes(chr(c) in "0123456789" for c in range(256)), np.bool_)
 _TO_HIDDEN = bytes(c if c == ord(" ") else ord("~") for c in range(256))
 _LEADER = re.compile(
-    r"(?m:^[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t\r\n])|\.(?:br|sp|pp|ip|b|i)\b))"
+    rb"(?m:^[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t\r\n])|\.(?:br|sp|pp|ip|b|i)\b))"
 )
-_MARKUP = re.compile(r"<(?!https?:)[^<>\n]{0,120}>|&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});|\\[nrt]")
+_LEADERS = (b" dnl ", b" rem ", b" c ", b" @", b" .")  # what all of them begin with, after white space
+_TO_SPACES = bytes(_SPACE if chr(c) in "\t\r\n" else c for c in range(256))
+_MARKUP = re.compile(rb"<(?!https?:)[^<>\n]{0,120}>|&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});|\\[nrt]")
 _COPYRIGHT = re.compile(
-    r"(?m)^([^a-z0-9\n]{0,20}(?:copyright[ \t:]{1,4}(?:(?:\(c\)|\xc2?\xa9)[ \t:,]{0,4})?"
-    r"|(?:\(c\)|\xc2?\xa9)[ \t]{1,4}(?:copyright[ \t:]{1,4})?))"
-    r"((?:19|20)[0-9]{2}[^\n]{0,160}?)(?=[,.; \t]{1,3}all rights reserved|[ \t]{0,40}\r?$)"
+    rb"(?m)^([^a-z0-9\n]{0,20}(?:copyright[ \t:]{1,4}(?:(?:\(c\)|\xc2?\xa9)[ \t:,]{0,4})?"
+    rb"|(?:\(c\)|\xc2?\xa9)[ \t]{1,4}(?:copyright[ \t:]{1,4})?))"
+    rb"((?:19|20)[0-9]{2}[^\n]{0,160}?)(?=[,.; \t]{1,3}all rights reserved|[ \t]{0,40}\r?$)"
 )
+_COPYRIGHT_MARKS = (b"copyright", b"(c)", b"\xa9")
+_INDENT = 32  # bytes of a line before its copyright mark
 _SPEAKING = re.compile(
-    r"licen|permi|distribut|modif|commerc|grant|warrant|domain|provided|purpose|militar|nuclear|weapon|evil|academic"
-    r"|research|educat|evaluat|personal|internal|govern|propriet|confiden|prohib|forbid|restrict|train|released"
-    r"|\b(?:no|non|not|never|only|solely|may|must|shall|use[sdr]?|using|copy|copies|copied|sell|sold|free|freely|terms"
-    r"|under|see|this|without|except|unless|by the|rights|public|any|contents?|files?|code|software|subject|pay|fee)\b"
+    rb"licen|permi|distribut|modif|commerc|grant|warrant|domain|provided|purpose|militar|nuclear|weapon|evil|academic"
+    rb"|research|educat|evaluat|personal|internal|govern|propriet|confiden|prohib|forbid|restrict|train|released"
+    rb"|\b(?:no|non|not|never|only|solely|may|must|shall|use[sdr]?|using|copy|copies|copied|sell|sold|free|freely|terms"
+    rb"|under|see|this|without|except|unless|by the|rights|public|any|contents?|files?|code|software|subject|pay|fee)\b"
 )
-_FOUNDATION = "free software foundation"
+_FOUNDATION = b"free software foundation"
 _SPELLING: tuple[tuple[str, str], ...] = (
     (" licence ", " license "),
     (" licences ", " licenses "),
@@ -65,7 +77,7 @@ _SPELLING: tuple[tuple[str, str], ...] = (
     (" owners ", " holders "),
     (" authorised ", " authorized "),
 )
-_AUTOMATON = 8192  # bytes from which building the RE2 automaton pays for a single content
+_STRETCH = 1 << 16  # bytes, few enough for the cache
 _PIECE = 1024  # bytes; pieces of whole lines are about this long
 _MARGIN = 800  # bytes of context around a keyword; the longest keyword-free stretch in MIT, BSD, ISC is 400
 _WHOLE = 4096  # bytes; a text this short is read whole
@@ -84,10 +96,28 @@ def is_utf16(content: bytes) -> bool:
 
 
 def find_keywords(content: bytes) -> list[int]:
-    """List the offsets of license keywords of one content as it is, UTF-16 or not."""
-    if len(content) < _AUTOMATON or is_utf16(content):
-        return [match.start() for match in _KEYWORD.finditer(content.lower())]
-    return locate_keywords(pa.array([content], pa.large_binary()))[0] or []
+    """List the offsets of license keywords of one content as it is; only places that begin like one are read."""
+    lowered = content.lower()
+    grams: np.ndarray[Any, Any] = np.ndarray((len(lowered),), np.uint32, buffer=lowered + b"   ", strides=(1,))
+    found: list[int] = []
+    end = 0
+    for start in range(0, len(lowered), _STRETCH):
+        begins = _begins()[(grams[start : start + _STRETCH] * _STEM_MIX) >> _STEM_SHIFT]
+        for at in (np.flatnonzero(begins) + start).tolist():
+            if at >= end and (match := _KEYWORD.match(lowered, at)):
+                found.append(at)
+                end = match.end()
+    return found
+
+
+@cache
+def _begins() -> np.ndarray[Any, Any]:
+    """Return the hash table of the four bytes that a keyword begins with."""
+    stems = [stem.encode() for stem in _STEMS.split(",")]
+    stems += [stem + bytes([c]) for stem in (b"gpl", b"cc0") for c in range(256)]
+    table = np.zeros(1 << 16, np.bool_)
+    table[(np.frombuffer(b"".join(stems), np.uint32) * _STEM_MIX) >> _STEM_SHIFT] = True
+    return table
 
 
 def locate_keywords(contents: pa.Array) -> list[list[int] | None]:
@@ -95,7 +125,9 @@ def locate_keywords(contents: pa.Array) -> list[list[int] | None]:
 
     Linear time (RE2): 510 to 530 MB/s of one core on keyword-free Python source, 310 to 370 MB/s on all.
     """
-    binary = pc.fill_null(contents.cast(pa.large_binary()), b"")
+    binary = contents.cast(pa.large_binary())
+    if binary.null_count:
+        binary = pc.fill_null(binary, b"")
     found: list[list[int] | None] = [[] for _ in range(len(binary))]
     if not len(binary) or binary.buffers()[2] is None:
         return found
@@ -110,7 +142,7 @@ def locate_keywords(contents: pa.Array) -> list[list[int] | None]:
         owners.tolist(), bounds[held].tolist(), bounds[held + 1].tolist(), strict=True
     ):
         shift = start - int(offsets[owner])
-        hits = [m.start() + shift for m in _KEYWORD.finditer(data[start:end].tobytes().lower())]
+        hits = [at + shift for at in find_keywords(data[start:end].tobytes())]
         found[owner] = (found[owner] or []) + hits
     for mark in (b"\xff\xfe", b"\xfe\xff"):
         for i in np.flatnonzero(pc.starts_with(binary, mark)).tolist():
@@ -151,11 +183,9 @@ class Tokens:
     """
 
     def __init__(self, lowered: bytes, start: int = 0, end: int | None = None) -> None:
-        source = _LEADER.sub(_blank, lowered[start:end].decode("latin-1"))
-        source = _COPYRIGHT.sub(_blank_holder, source)
-        self._source = _MARKUP.sub(_blank, source).encode("latin-1")
+        self._source = _blank_markup(lowered[start:end])
         self._start = start
-        text = f" {' '.join(_split(self._source))} "
+        text = _join_words(self._source).decode("latin-1")
         for old, new in _SPELLING:
             if old in text:
                 text = text.replace(old, new)
@@ -184,27 +214,27 @@ class Tokens:
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Translate positions of spaces in `text` into byte offsets of the content."""
-        first = int(np.searchsorted(self._spaces, start, side="right")) - 1
-        last = max(first, int(np.searchsorted(self._spaces, end - 1, side="right")) - 1)
+        first, last = np.searchsorted(self.spaces[:-1], [start, end - 1], side="right").tolist()
         starts, ends = self._offsets
-        return self._start + int(starts[first]), self._start + int(ends[last])
+        return self._start + int(starts[first - 1]), self._start + int(ends[max(first, last) - 1])
 
     def locate(self, start: int, end: int) -> tuple[int, int]:
         """Translate byte offsets of the content into positions of spaces in `text`, the inverse of `span`."""
         starts, ends = self._offsets
-        spaces = [*self._spaces.tolist(), len(self.text) - 1]
+        spaces = self.spaces
         first = int(np.searchsorted(ends, start - self._start, side="right"))
         last = int(np.searchsorted(starts, end - self._start, side="left"))
-        return spaces[min(first, len(spaces) - 1)], spaces[min(max(first, last), len(spaces) - 1)]
+        return int(spaces[min(first, len(spaces) - 1)]), int(spaces[min(max(first, last), len(spaces) - 1)])
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The different tokens of `text`."""
-        return frozenset(self.text.split())
+        """The different tokens that are left in `rest` when this is first asked for."""
+        return frozenset(self.rest.split())
 
     @cached_property
-    def _spaces(self) -> np.ndarray[Any, Any]:
-        return np.flatnonzero(np.frombuffer(self.text.encode("latin-1"), np.uint8) == ord(" "))[:-1]
+    def spaces(self) -> np.ndarray[Any, Any]:
+        """The positions of all spaces in `text`: before each token, and at the end."""
+        return np.flatnonzero(np.frombuffer(self.text.encode("latin-1"), np.uint8) == _SPACE)
 
     @cached_property
     def _offsets(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -216,22 +246,56 @@ class Tokens:
         return np.flatnonzero(changes & (kinds[1:] > 0)), np.flatnonzero(changes & (kinds[:-1] > 0))
 
 
-def _blank(match: re.Match[str]) -> str:
-    return " " * (match.end() - match.start())
+def _blank_markup(lowered: bytes) -> bytes:
+    """Blank comment leaders, the names of copyright lines, and markup, where there are any."""
+    words = lowered.translate(_TO_SPACES)
+    if any(leader in words for leader in _LEADERS):
+        lowered = _LEADER.sub(_blank, lowered)
+    pieces = []
+    done = 0
+    for start in _copyright_lines(lowered):
+        if match := _COPYRIGHT.match(lowered, start):
+            pieces += [lowered[done:start], _blank_holder(match)]
+            done = match.end()
+    if pieces:
+        lowered = b"".join([*pieces, lowered[done:]])
+    if b"<" in lowered or b"&" in lowered or b"\\" in lowered:
+        lowered = _MARKUP.sub(_blank, lowered)
+    return lowered
 
 
-def _blank_holder(match: re.Match[str]) -> str:
+def _copyright_lines(lowered: bytes) -> list[int]:
+    """List where the lines start that begin with a copyright mark, apart from their leaders."""
+    starts = {0}
+    for mark in _COPYRIGHT_MARKS:
+        at = lowered.find(mark)
+        while at >= 0:
+            starts.add(lowered.rfind(b"\n", max(0, at - _INDENT), at) + 1)
+            at = lowered.find(mark, at + len(mark))
+    return sorted(starts)
+
+
+def _blank(match: re.Match[bytes]) -> bytes:
+    return b" " * (match.end() - match.start())
+
+
+def _blank_holder(match: re.Match[bytes]) -> bytes:
     """Blank the years and names of a copyright line, unless its words say more than that."""
-    if _SPEAKING.search(match[2].replace(_FOUNDATION, "")):
+    if _SPEAKING.search(match[2].replace(_FOUNDATION, b"")):
         return match[0]
-    return match[1] + " " * len(match[2])
+    return match[1] + b" " * len(match[2])
 
 
-def _split(source: bytes) -> list[str]:
-    """List the tokens of a source; the slow way only where a `+` may be one."""
-    if _VERSION_PLUS.search(source):
-        return _TOKEN.findall(source.decode("latin-1"))
-    return source.translate(_TO_WORDS).decode("latin-1").split()
+def _join_words(source: bytes) -> bytes:
+    """Join the words of a source by single spaces; the slow way only where a `+` may be one."""
+    if b"+" in source and _VERSION_PLUS.search(source):
+        return f" {' '.join(_TOKEN.findall(source.decode('latin-1')))} ".encode("latin-1")
+    spaced = _TO_WORDS[np.frombuffer(b" " + source + b" ", np.uint8)]
+    kept = spaced != _SPACE
+    kept[:-1] |= kept[1:]  # the space before each word
+    kept[-1] = True
+    joined: bytes = spaced[kept].tobytes()
+    return joined
 
 
 def _hide(words: str) -> str:

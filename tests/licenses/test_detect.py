@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack_platform.licenses.conclude import Found, conclude
 from stack_platform.licenses.detect import detect_license, is_license_file
 from stack_platform.licenses.policy import license_type
 
@@ -218,3 +219,11 @@ def test_a_text_is_found_beside_many_others(texts):
 def test_headers_of_the_spdx_list_are_found_in_comments():
     content = b"REM Licensed under the Academic Free License version 2.1\nREM\nREM done\n"
     assert detect_license(content, "a.bat").expression == "AFL-2.1"
+
+
+def test_a_tag_that_belongs_to_a_text_is_no_statement_of_its_own(texts):
+    """Some texts end with the tag under which the text itself, not the software, may be copied."""
+    found = Found("MIT", "text", "text", 0, 100)
+    tag = Found("CC-BY-4.0", "tag", "tag", 80, 100)
+    assert conclude([tag], [found], b"x" * 100, whole=False).expression == "MIT"
+    assert conclude([tag._replace(end=120)], [found], b"x" * 120, whole=False).expression == "CC-BY-4.0"

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pyarrow as pa
@@ -152,3 +153,23 @@ def test_a_users_policy_judges_and_is_named():
     judged = judge_files(rows, config).to_pylist()
     assert [row["license_type"] for row in judged] == ["permissive", "non_permissive"]
     assert json.loads(judged[0]["license_evidence"])["policy"].startswith(POLICY_VERSION + "+")
+
+
+def test_scancode_is_asked_only_when_the_config_says_so(monkeypatch):
+    monkeypatch.setattr("stack_platform.licenses.judge.load_scancode", object)
+    monkeypatch.setattr(
+        "stack_platform.licenses.judge.read_with_scancode",
+        lambda content, name: [("Zlib", "a.RULE", 0, len(content))],
+    )
+    odd = batch(("a.py", "# Permission is granted on Tuesdays", NOTHING))
+    assert judge_files(odd).to_pylist()[0]["license_expression"] == "UNKNOWN"
+    row = judge_files(odd, LicenseConfig(scancode=True)).to_pylist()[0]
+    assert row["license_expression"] == "Zlib"
+    assert json.loads(row["license_evidence"])["policy"] == f"{POLICY_VERSION}+scancode"
+
+
+def test_a_missing_scancode_is_said_before_the_first_file():
+    if importlib.util.find_spec("licensedcode") is not None:
+        pytest.skip("ScanCode is installed here")
+    with pytest.raises(ConfigError, match=r"pip install 'stack-platform\[scancode\]'"):
+        judge_files(batch(("a.py", "x = 1", NOTHING)), LicenseConfig(scancode=True))

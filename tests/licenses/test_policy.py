@@ -154,3 +154,16 @@ def test_disallowed_rows_are_judged_again():
     ]
     with pytest.raises(SchemaError, match="license_expression"):
         disallowed(files.drop_columns(["license_expression"]))
+
+
+def test_scancode_is_a_switch_of_the_policy(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text("allow = ['MPL-2.0']\nscancode = true\n")
+    config = read_policy(path)
+    assert config == LicenseConfig(allow=("MPL-2.0",), scancode=True)
+    assert policy_version(config) == f"{policy_version(LicenseConfig(allow=('MPL-2.0',)))}+scancode"
+    path.write_text("scancode = [1]\n")
+    with pytest.raises(ConfigError, match="scancode"):
+        read_policy(path)
+    with pytest.raises(ConfigError, match="neither true nor false"):
+        LicenseConfig(scancode="yes")

@@ -42,6 +42,11 @@ def test_the_restriction_guard_runs_after_the_answer_too(restriction):
     assert license_type(finding.expression) != "permissive"
 
 
+def test_a_permission_given_as_a_special_exception_presupposes_other_terms():
+    finding = detect_license(b"As a special exception. " + ODD, "c.txt", residual=answer("FSFULLRWD"))
+    assert license_type(finding.expression) != "permissive"
+
+
 def test_an_answer_in_unknown_words_changes_nothing():
     assert detect_license(ODD, "c.txt", residual=answer("not an id")).expression == "UNKNOWN"
 

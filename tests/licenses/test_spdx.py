@@ -77,3 +77,32 @@ def test_combining_keeps_what_is_known_beside_what_is_not():
     assert spdx.combine(["MIT", "Zlib"], "OR") == "MIT OR Zlib"
     assert spdx.combine(["UNKNOWN", "UNKNOWN"]) == "UNKNOWN"
     assert spdx.combine([]) == "NONE"
+
+
+WORDS = st.sampled_from(
+    "MIT GPL-2.0+ GPL-2.0 and OR with WITH not AND ( ) Classpath-exception-2.0 eCos-2.0 LicenseRef-x + : . \x00 true 0"
+    " NONE UNKNOWN".split(" ")
+)
+HOSTILE = st.one_of(
+    st.text(max_size=80), st.lists(WORDS, max_size=14).map(" ".join), st.lists(WORDS).map("".join)
+)
+
+
+@given(HOSTILE)
+def test_any_text_is_normalized_or_refused(text):
+    try:
+        once = spdx.normalize(text)
+    except PolicyError:
+        assert not spdx.is_known(text)
+        return
+    assert spdx.normalize(once) == once
+    spdx.symbols(text)
+
+
+@given(st.lists(HOSTILE, max_size=4), st.sampled_from(["AND", "OR"]))
+def test_any_texts_are_combined_or_refused(texts, operator):
+    try:
+        whole = spdx.combine(texts, operator)
+    except PolicyError:
+        return
+    assert spdx.normalize(whole) == whole

@@ -1,4 +1,5 @@
 import re
+import time
 
 import pyarrow as pa
 from hypothesis import given
@@ -90,3 +91,41 @@ def test_long_texts_are_read_around_their_keywords_only():
 def test_utf16_becomes_readable():
     assert b"license" in decode("a license".encode("utf-16"))
     assert decode(b"\xff\xfe\x00") is not None
+
+
+MIXED = st.lists(
+    st.sampled_from(
+        [
+            b"re",
+            b"distributed",
+            b"LICENCE",
+            b"gpl",
+            b"cc0",
+            b"cc",
+            b" ",
+            b"may be used",
+            b"you wan",
+            b"t",
+            b"\xff",
+        ]
+    )
+)
+
+
+@given(st.one_of(MIXED.map(b"".join), st.binary(max_size=200)))
+def test_keywords_are_those_of_the_pattern(content):
+    expected = [match.start() for match in re.finditer(KEYWORDS.encode(), content.lower())]
+    assert find_keywords(content) == expected
+
+
+def test_words_are_those_left_when_first_asked_for():
+    tokens = Tokens(b"this license and that")
+    tokens.hide([(0, 13)])
+    assert {"and", "that"} <= tokens.words
+    assert "license" not in tokens.words
+
+
+def test_long_lines_of_copyright_marks_take_linear_time():
+    started = time.process_time()
+    Tokens(b"(c) copyright " * 200_000)
+    assert time.process_time() - started < 3.0
