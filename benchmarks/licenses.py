@@ -5,7 +5,9 @@
 CASES holds group, name, content, expected, alternates and permissive of labeled files; groups `scdd_*` are
 labeled by ScanCode itself and stay out of the comparison. Without it the hard cases of the tests and this
 environment are measured. SCANCODE_ANSWERS is written by `licenses_scancode.py`. Times are CPU seconds of one
-process; false permissive is by the policy of the project, for every engine.
+process; false permissive is by the policy of the project, for every engine. License-dense text is measured on
+three sets: the cases that hold a keyword, each judged for the first time; the license files of this environment;
+and those packages of it in which nearly every source file has a license header.
 """
 
 import importlib.util
@@ -17,14 +19,16 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stack_platform.errors import PolicyError
 from stack_platform.licenses import spdx
-from stack_platform.licenses.detect import detect_license, is_license_file
+from stack_platform.licenses.detect import detect_license, forget, is_license_file
 from stack_platform.licenses.fingerprints import FILE, index
 from stack_platform.licenses.policy import license_type
 from stack_platform.licenses.scancode import qualify
@@ -50,11 +54,17 @@ def canonical(expression: str) -> str:
         return expression
 
 
-def load_scancode() -> tuple[dict, object, object]:
-    """Return ScanCode's answers and the helpers of `licenses_scancode.py`."""
-    spec = importlib.util.spec_from_file_location("licenses_scancode", HERE / "licenses_scancode.py")
+def load(name: str) -> ModuleType:
+    """Import another benchmark."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def load_scancode() -> tuple[dict, object, object]:
+    """Return ScanCode's answers and the helpers of `licenses_scancode.py`."""
+    module = load("licenses_scancode")
     data = json.loads(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else {"answers": {}}
     return data, module.key_of, module.hard_cases
 
@@ -149,7 +159,9 @@ def engines(cases: list[dict]) -> dict[str, list[str]]:
 def score(title: str, cases: list[dict]) -> None:
     """Print exactness, false permissive and permissive recall of every engine, by group."""
     print(f"{title}: {len(cases)} cases, {sum(len(c['content']) for c in cases) / 1e6:.1f} MB")
-    for engine, answers in engines(cases).items():
+    found = engines(cases)
+    explain(cases, found)
+    for engine, answers in found.items():
         groups: dict[str, list[int]] = defaultdict(lambda: [0] * 6)
         for case, answer in zip(cases, answers, strict=True):
             permissive = license_type(canonical(answer)) == "permissive"
@@ -172,6 +184,24 @@ def score(title: str, cases: list[dict]) -> None:
                 )
 
 
+def explain(cases: list[dict], answers: dict[str, list[str]]) -> None:
+    """Print our false permissives, and how often ScanCode reads a file as we do against its label."""
+    for case, answer in zip(cases, answers["ours"], strict=True):
+        if license_type(canonical(answer)) == "permissive" and not case["permissive"]:
+            print(f"  falsely permissive by label: {case['name']}: {answer}, labeled {case['expected'][0]}")
+    if "ScanCode" not in answers:
+        return
+    both = either = labeled = 0
+    for case, ours, other in zip(cases, answers["ours"], answers["ScanCode"], strict=True):
+        wanted = {canonical(e) for e in case["expected"]}
+        labeled += bool(wanted)
+        either += bool(wanted & {canonical(ours), canonical(other)})
+        both += bool(wanted) and canonical(ours) not in wanted and canonical(ours) == canonical(other)
+    print(
+        f"  against the label, and the same as ScanCode: {both}; ours or ScanCode exact: {either / max(1, labeled):.3f}"
+    )
+
+
 def speed(cases: list[dict]) -> None:
     """Print throughput on license-dense and keyword-free text, load time and memory."""
     code = (
@@ -190,8 +220,10 @@ def speed(cases: list[dict]) -> None:
         f" load {load:.3f} s, process {peak:.0f} MB"
     )
     dense = [c for c in cases if find_keywords(c["content"])]
-    measure("license-dense, every text once", [(c["content"], c["name"]) for c in dense])
-    measure("license files of this environment", [(Path(f).read_bytes(), f) for f in files])
+    measure("license-dense, cases", [(c["content"], c["name"]) for c in dense])
+    measure("license-dense, license files of this environment", [(Path(f).read_bytes(), f) for f in files])
+    for name, paths in header_trees():
+        measure(f"license-dense, headers of {name}", [(p.read_bytes(), str(p)) for p in paths])
     sources = [p.read_bytes() for p in environment_files() if p.suffix == ".py"][:6000]
     free = [
         s
@@ -206,20 +238,65 @@ def speed(cases: list[dict]) -> None:
 
 
 def measure(title: str, files: list[tuple[bytes, str]]) -> None:
-    """Print MB/s of CPU time."""
-    started = time.process_time()
-    for content, name in files:
-        detect_license(content, name)
-    spent = time.process_time() - started
+    """Print MB/s of CPU time, with nothing remembered from before; the peer where it is installed."""
+    forget()
+    spent = timed(lambda: [detect_license(content, name) for content, name in files])
     size = sum(len(content) for content, _ in files) / 1e6
-    print(f"{title}: {size / max(spent, 1e-9):.1f} MB/s ({len(files)} files, {size:.1f} MB)")
+    line = f"{title}: {size / spent:.1f} MB/s ({len(files)} files, {size:.1f} MB, {forget()} different texts)"
+    if importlib.util.find_spec("licenseclassifier"):
+        from licenseclassifier import identify_license
+
+        sample = random.Random(5).sample(files, min(len(files), 60))
+        other = timed(lambda: [identify_license(c.decode("utf-8", "replace"), 0) for c, _ in sample])
+        rate = sum(len(content) for content, _ in sample) / 1e6 / other
+        line += (
+            f"; licenseclassifier {rate:.1f} MB/s on {len(sample)} of them, ratio {size / spent / rate:.1f}"
+        )
+    print(line)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of a call."""
+    started = time.process_time()
+    work()
+    return max(time.process_time() - started, 1e-9)
+
+
+def header_trees() -> list[tuple[str, list[Path]]]:
+    """List the packages of this environment in which nearly every source file begins with a license header."""
+    packages: dict[str, list[Path]] = defaultdict(list)
+    root = site_packages()
+    for path in environment_files():
+        if path.suffix in (".py", ".h", ".c", ".cc", ".cpp", ".cuh", ".js") and path.stat().st_size:
+            packages[path.relative_to(root).parts[0]].append(path)
+    trees = []
+    for name, paths in sorted(packages.items()):
+        sample = random.Random(5).sample(paths, min(len(paths), 60))
+        headed = sum(b"licen" in p.read_bytes()[:1500].lower() for p in sample)
+        if len(paths) >= 100 and headed > 0.8 * len(sample):
+            trees.append((name, paths))
+    return trees
 
 
 def environment_files() -> list[Path]:
     """List the files of the installed environment that are text by their suffix."""
+    files = site_packages().rglob("*")
+    return sorted(p for p in files if p.is_file() and p.suffix not in (".so", ".pyc"))
+
+
+def site_packages() -> Path:
+    """Return the folder of this environment's packages."""
     root = Path(json.__file__).parents[1] / "site-packages"
-    site = next((Path(p) for p in sys.path if p.endswith("site-packages")), root)
-    return sorted(p for p in site.rglob("*") if p.is_file() and p.suffix not in (".so", ".pyc"))
+    return next((Path(p) for p in sys.path if p.endswith("site-packages")), root)
+
+
+def agreement() -> None:
+    """Print how often texts bear out what the installed distributions declare."""
+    compared, disagreements, also = load("inheritance").compare(site_packages())
+    share = 1 - len(disagreements) / max(1, compared)
+    print(f"agreement with {compared} declarations: {share:.4f}; {len(also)} own texts hold more licenses")
+    for line in disagreements:
+        print("  disagree  " + line)
 
 
 def environment() -> None:
@@ -272,6 +349,7 @@ def main() -> None:
     score("hard cases of the tests, written beside the detector", hard)
     speed(cases or hard)
     environment()
+    agreement()
     wrong = [
         c
         for c in hard

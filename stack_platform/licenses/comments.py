@@ -25,7 +25,7 @@ _COMMENT = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _NEAR = 420  # bytes; as far as the restriction guard reads around a statement
-_WORD = re.compile(rb"[^\n]+")
+_BLANKED = bytes(c if c == ord("\n") else ord(" ") for c in range(256))
 
 
 class Header(NamedTuple):
@@ -66,10 +66,6 @@ def _keep(lowered: bytes, spans: list[tuple[int, int]]) -> bytes:
     pieces = []
     done = 0
     for start, end in spans:
-        pieces += [_WORD.sub(_blank, lowered[done:start]), lowered[start:end]]
+        pieces += [lowered[done:start].translate(_BLANKED), lowered[start:end]]
         done = end
-    return b"".join([*pieces, _WORD.sub(_blank, lowered[done:])])
-
-
-def _blank(match: re.Match[bytes]) -> bytes:
-    return b" " * len(match.group())
+    return b"".join([*pieces, lowered[done:].translate(_BLANKED)])

@@ -117,6 +117,7 @@ class FingerprintIndex:
         self._buckets = np.searchsorted(vocabulary, buckets).astype(np.int64)
         self._fullest = int(np.diff(self._buckets, append=len(vocabulary)).max())
         self.lengths = arrays["lengths"]
+        self.expression = arrays["expression"]  # of each rule, a number
         keys = arrays["anchor_key"]
         self._keys, first = np.unique(keys, return_index=True)
         self._first = np.append(first, len(keys))

@@ -1,24 +1,22 @@
 """Finds license texts, headers and exceptions that are nearly the words of the fingerprint index.
 
-Method: (1) rare 4-grams of the rules (`fingerprints`) propose rules and where they lie; (2) each candidate is
-aligned with the document, from an anchor to both its ends, in linear time: run over equal words, then
-look for the nearest place where both go on alike; words of the rule that lack and words of the document
-that are too many are counted, gaps and optional parts are free; (3) what may differ depends on the rule:
-a short permissive text may differ by words that change nothing ("the", "program" for "software"), a long
-one by a hundredth without a word that grants or forbids, a text that is not permissive by a tenth;
-(4) where accepted rules overlap, the one that explains most words with fewest differences stays, so a
-variant is never taken for its sibling; of equals the one that is not permissive stays.
+Method: (1) rare 4-grams of the rules (`fingerprints`) propose rules and where they lie; the best is tried alone
+first, and what it holds word by word leaves its variants out; (2) each candidate is aligned with the document,
+from an anchor to both its ends, in linear time: run over equal words, then look for the nearest place where both
+go on alike; words of the rule that lack and words of the document that are too many are counted, gaps and
+optional parts are free; (3) what may differ is decided in `differences`; (4) where accepted rules overlap, the one
+that explains most words with fewest differences stays, so a variant is never taken for its sibling; of equals
+the one that is not permissive stays.
 
 What differs inside a permissive text stays visible in `Tokens.rest`, for the restriction guard.
 
-Cost: linear in the text; 3 MB/s of one core where every text is another license text. 10 MB of any one word
-or phrase repeated take 1 to 3 s. Measured: 658 of the 676 texts of the SPDX list are found under their own
+Cost: linear in the text; about half of the time of `detect` where every text is another license text. 10 MB of
+any one word or phrase repeated take 1 to 3 s. Measured: 658 of the 676 texts of the SPDX list are found under their own
 name, the rest under a name with the same words or with their own label.
 
 Known error: at most 48 candidates of a range are aligned in a round, those with most anchors for their
 length first; 0.6 % of the rules, most of them GNU notices, are crowded out by relatives even in their own
-words, and are then left to the later tiers. A text in which a right is taken away without a weighty word is
-found when it is long.
+words, and are then left to the later tiers.
 """
 
 from __future__ import annotations
@@ -84,7 +82,8 @@ def find_near(document: Array) -> list[Found]:
     if whole is not None:
         chosen = [whole]
         beaten = (spots >= whole.start) & (spots < whole.end)
-        beaten &= (known.lengths[rules] < whole.score) | (rules == whole.number)
+        same = known.expression[rules] == known.expression[whole.number]
+        beaten &= same | (known.lengths[rules] < whole.score)  # a longer variant in full would be `whole`
         rules, places, spots = rules[~beaten], places[~beaten], spots[~beaten]
     for _ in range(_ROUNDS):
         if not len(rules):

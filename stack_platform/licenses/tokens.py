@@ -98,7 +98,9 @@ def is_utf16(content: bytes) -> bool:
 def find_keywords(content: bytes) -> list[int]:
     """List the offsets of license keywords of one content as it is; only places that begin like one are read."""
     lowered = content.lower()
-    grams: np.ndarray[Any, Any] = np.ndarray((len(lowered),), np.uint32, buffer=lowered + b"   ", strides=(1,))
+    grams: np.ndarray[Any, Any] = np.ndarray(
+        (len(lowered),), np.uint32, buffer=lowered + b"   ", strides=(1,)
+    )
     found: list[int] = []
     end = 0
     for start in range(0, len(lowered), _STRETCH):

@@ -227,3 +227,15 @@ def test_a_tag_that_belongs_to_a_text_is_no_statement_of_its_own(texts):
     tag = Found("CC-BY-4.0", "tag", "tag", 80, 100)
     assert conclude([tag], [found], b"x" * 100, whole=False).expression == "MIT"
     assert conclude([tag._replace(end=120)], [found], b"x" * 120, whole=False).expression == "CC-BY-4.0"
+
+
+def test_a_trade_secret_of_others_is_history_and_one_of_the_file_a_restriction(texts):
+    header = "".join(f" * {line}\n" for line in texts["MIT"].splitlines())
+    history = (
+        "/*\n"
+        + header
+        + " */\n/* A cipher whose actual description is a trade secret of others. */\nint x;\n"
+    )
+    assert detect_license(history.encode(), "a.c").expression == "MIT"
+    reserved = history.replace("A cipher whose actual description is a", "This software is a")
+    assert license_type(detect_license(reserved.encode(), "a.c").expression) != "permissive"
