@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stack_platform.commands import archive, corpus, files, releases
+from stack_platform.commands import archive, corpus, duplicates, files, releases
 from stack_platform.errors import StackError
 
 
@@ -34,6 +34,7 @@ for command in (
     corpus.why,
     corpus.funnel,
     corpus.query,
+    duplicates.duplicates,
     corpus.vacuum,
     releases.release,
     releases.notice,

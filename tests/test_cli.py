@@ -191,3 +191,21 @@ def test_a_notice_bundle_names_those_who_wrote_what_is_released(corpus: Lake, tm
     assert "cannot be used" in run("notice", str(folder), "--where", "nonsense", "--home", home).output
     verdicts = json.loads(run("compatibility", "GPL-2.0-only", "--home", home, "--json").output)
     assert [(row["inbound"], row["verdict"]) for row in verdicts] == [("MIT", "yes")]
+
+
+def test_pages_about_duplicates_show_who_left_for_whom(home: str, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    (made,) = json.loads(
+        run("duplicates", "report", "Python", "--out", str(out), "--home", home, "--json").output
+    )
+    assert made["bytes"] == out.stat().st_size
+    assert "copy_a.py" in out.read_text() or "copy_b.py" in out.read_text()
+    sql = "SELECT repo_name, path FROM decisions WHERE reason = 'near_duplicate' LIMIT 1"
+    (left,) = json.loads(run("query", sql, "--home", home, "--json").output)
+    shown = run(
+        "duplicates", "show", "Python", left["repo_name"], left["path"], "--out", str(out), "--home", home
+    )
+    assert shown.exit_code == 0
+    assert left["path"] in out.read_text()
+    refused = run("duplicates", "show", "Python", left["repo_name"], "no/such.py", "--home", home)
+    assert (refused.exit_code, "did not leave Python" in refused.output) == (1, True)

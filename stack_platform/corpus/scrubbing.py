@@ -41,5 +41,19 @@ def _decide_redactions(files: pa.Table, spans: pa.Table, config: ScrubConfig) ->
     ids = changed["content_id"].to_pylist()
     evidence = [{"spans": dict(sorted(found[i].items())), "rules": sorted(rules[i])} for i in ids]
     reasons = ["+".join(sorted(kind.lower() for kind in found[i])) for i in ids]
-    version = canonical_json({"sensitivity": config.sensitivity, "mode": config.mode})
-    return decisions.decide(changed, decisions.REDACT, "scrubbed", reasons, evidence, version)
+    return decisions.decide(changed, decisions.REDACT, "scrubbed", reasons, evidence, _version(config))
+
+
+def _version(config: ScrubConfig) -> str:
+    """Name what decided: level, mode, and whatever a policy of one's own adds to them."""
+    rules = config.rules()
+    named: dict[str, Any] = {"sensitivity": rules.sensitivity, "mode": config.mode}
+    if rules.thresholds:
+        named["thresholds"] = dict(rules.thresholds)
+    if rules.rules:
+        named["rules"] = [rule.id for rule in rules.rules]
+    if rules.allow:
+        named["allow"] = [f"{entry.kind}: {entry.reason}" for entry in rules.allow]
+    if config.ner:
+        named["model"] = f"{config.ner.model}@{config.ner.revision or 'latest'}"
+    return canonical_json(named)

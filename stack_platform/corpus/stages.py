@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from stack_platform.corpus.duplicates import DedupConfig, deduplicate
+from stack_platform.corpus.duplicates import DedupConfig, deduplicate, stored_index
 from stack_platform.corpus.judging import filter_licenses, filter_quality
 from stack_platform.corpus.scrubbing import scrub_texts
 from stack_platform.engine.contract import Engine
@@ -65,7 +65,7 @@ def corpus_stages(engine: Engine, policies: Policies = Policies()) -> dict[str, 
             upstream_input,
         ),
         Stage(
-            "deduplicated", UPSTREAM["deduplicated"], "1", dedup, partial(deduplicate, dedup), upstream_input
+            "deduplicated", UPSTREAM["deduplicated"], "2", dedup, partial(_deduplicate, dedup), upstream_input
         ),
         Stage(
             "scrubbed", UPSTREAM["scrubbed"], "1", scrub, partial(scrub_texts, engine, scrub), upstream_input
@@ -94,6 +94,10 @@ def _index_input(lake: Lake, stage: Stage, language: str) -> Input:
     return Input(
         lambda: index.read(language, schema=FILES), index.manifest.counts["identities"].get(language, "")
     )
+
+
+def _deduplicate(config: DedupConfig, slice_: Slice) -> Iterator[Piece]:
+    return deduplicate(config, slice_, stored_index(slice_.previous))
 
 
 def _take(slice_: Slice) -> Iterator[Piece]:

@@ -1,4 +1,4 @@
-"""Compiled inner loops of near-duplicate detection; import this module inside functions, numba is heavy.
+"""Compiled inner loops from text to signature; import this module inside functions, numba is heavy.
 
 Word tokens are runs of bytes that `WORD_BYTE` maps to something; a token's hash is FNV-1a over its
 lower-cased bytes, finished with MurmurHash3's 64-bit mixer; a shingle's hash is the polynomial of `ngram`
@@ -24,8 +24,9 @@ Bytes = NDArray[np.uint8]
 Hashes = NDArray[np.uint32]
 Wide = NDArray[np.uint64]
 Index = NDArray[np.int64]
-Slots = NDArray[np.int32]
 Flags = NDArray[np.bool_]
+Slots = NDArray[np.int32]
+Scores = NDArray[np.float64]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -209,108 +210,13 @@ def squeeze_sorted(hashes: Hashes, offsets: Index) -> Index:
 
 
 @compiled
-def hash_band(signatures: Hashes, texts: Index, first: int, rows: int, out: Wide) -> None:
-    """Hash lanes first .. first + rows of the chosen signatures to 64 bits."""
-    for index in range(texts.size):
-        key = np.uint64(first)
-        for lane in range(first, first + rows):
-            key = mix64(key * _BASE + np.uint64(signatures[texts[index], lane]))
-        out[index] = key
-
-
-@compiled
-def equal_lanes(one: Hashes, other: Hashes) -> int:
-    """Count the permutations with the same minimum."""
-    equal = np.int32(0)
-    for lane in range(one.size):
-        equal += np.int32(one[lane] == other[lane])
-    return int(equal)
-
-
-@compiled
-def mark_partners(
-    buckets: Slots, starts: Index, members: Slots, signatures: Hashes, least_equal: int
-) -> Flags:
-    """Mark each text that shares a bucket with one whose signature is about as similar as the threshold."""
-    marked = np.zeros(buckets.shape[0], np.bool_)
-    seen = np.full(buckets.shape[0], -1, np.int32)
-    for text in range(buckets.shape[0]):
-        for bucket in buckets[text]:
-            if marked[text]:
-                break
-            if bucket < 0:
-                continue
-            for slot in range(starts[bucket], starts[bucket + 1]):
-                partner = members[slot]
-                if partner == text or seen[partner] == text:
-                    continue
-                seen[partner] = text
-                if equal_lanes(signatures[text], signatures[partner]) >= least_equal:
-                    marked[text] = marked[partner] = True
-                    break
-    return marked
-
-
-@compiled
-def similarity(one: Hashes, other: Hashes) -> float:
-    """Return the Jaccard similarity of two sorted sets of hashes, neither of them empty."""
-    left, right, shared = 0, 0, 0
-    while left < one.size and right < other.size:
-        a, b = one[left], other[right]
-        shared += a == b
-        left += a <= b
-        right += b <= a
-    return shared / (one.size + other.size - shared)
-
-
-@compiled
-def find_witness(
-    text: int, own_buckets: Slots, starts: Index, kept: Slots, ends: Index, seen: Slots, signatures: Hashes,
-    hashes: Hashes, set_starts: Index, set_stops: Index, threshold: float, least_equal: int,
-) -> tuple[int, float]:  # fmt: skip
-    """Return the first kept text of the own buckets that is similar enough, and how similar; else -1."""
-    own = hashes[set_starts[text] : set_stops[text]]
-    for bucket in own_buckets:
-        if bucket < 0:
-            continue
-        for slot in range(starts[bucket], ends[bucket]):
-            leader = kept[slot]
-            if seen[leader] == text:
-                continue
-            seen[leader] = text
-            size = set_stops[leader] - set_starts[leader]
-            if min(size, own.size) / max(size, own.size) < threshold:
-                continue
-            if equal_lanes(signatures[text], signatures[leader]) < least_equal:
-                continue
-            found = similarity(own, hashes[set_starts[leader] : set_stops[leader]])
-            if found >= threshold:
-                return leader, found
-    return -1, 0.0
-
-
-@compiled
-def select_leaders(
-    buckets: Slots, starts: Index, active: Flags, signatures: Hashes,
-    hashes: Hashes, set_starts: Index, set_stops: Index, threshold: float, least_equal: int,
-    witnesses: Slots, jaccards: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Walk the active texts in order: each leaves with a witness or becomes a leader of its buckets."""
-    kept = np.empty(starts[-1], np.int32)
-    ends = starts[:-1].copy()
-    seen = np.full(buckets.shape[0], -1, np.int32)
-    for text in range(buckets.shape[0]):
-        if not active[text]:
-            continue
-        leader, found = find_witness(
-            text, buckets[text], starts, kept, ends, seen, signatures,
-            hashes, set_starts, set_stops, threshold, least_equal,
-        )  # fmt: skip
-        witnesses[text] = leader
-        jaccards[text] = found
-        if leader >= 0:
-            continue
-        for bucket in buckets[text]:
-            if bucket >= 0:
-                kept[ends[bucket]] = text
-                ends[bucket] += 1
+def condense(signatures: Hashes, rows: int, keys: Hashes, lanes: Bytes) -> None:
+    """Hash each band of `rows` lanes to 32 bits, and keep the low 8 bits of every lane."""
+    for text in range(signatures.shape[0]):
+        for band in range(keys.shape[1]):
+            key = np.uint64(band)
+            for lane in range(band * rows, band * rows + rows):
+                key = mix64(key * _BASE + np.uint64(signatures[text, lane]))
+            keys[text, band] = np.uint32(key >> np.uint64(32))
+        for lane in range(lanes.shape[1]):
+            lanes[text, lane] = np.uint8(signatures[text, lane] & np.uint32(255))

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stack_platform.dedup.config import SCHEME
 from stack_platform.dedup.shingles import texts_of
-
-SCHEME = "affine32"  # part of a stored signature's meaning, as are seed, num_perm and ngram
 
 Permutations = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 

@@ -1,10 +1,11 @@
 import random
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack_platform.dedup.leaders import (
@@ -36,22 +37,7 @@ def greedy(contents: list[str], threshold: float) -> list[int]:
     return sorted(set(range(len(contents))) - set(kept))
 
 
-def edited(count: int, seed: int) -> list[str]:
-    """Files of which most are edits of earlier ones, around every similarity."""
-    dice = random.Random(seed)
-    files: list[list[str]] = []
-    for _ in range(count):
-        if not files or dice.random() < 0.3:
-            files.append([f"w{dice.randrange(5000)}" for _ in range(dice.choice([4, 8, 60, 300]))])
-            continue
-        rate = dice.choice([0.0, 0.01, 0.03, 0.05, 0.08])
-        files.append(
-            [word if dice.random() > rate else f"v{dice.randrange(999)}" for word in dice.choice(files)]
-        )
-    return [" ".join(words) for words in files]
-
-
-def test_agrees_with_exact_greedy_on_edited_files():
+def test_agrees_with_exact_greedy_on_edited_files(edited):
     contents = edited(300, seed=5)
     files = table(contents)
     dropped = near_duplicates(files)["blob_id"].to_pylist()
@@ -59,9 +45,9 @@ def test_agrees_with_exact_greedy_on_edited_files():
     assert dropped == [files["blob_id"][file].as_py() for file in greedy(contents, 0.7)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 0.7, 0.9, 1.0]))
-def test_every_dropped_file_has_a_kept_witness_of_that_exact_similarity(seed, threshold):
+def test_every_dropped_file_has_a_kept_witness_of_that_exact_similarity(edited, seed, threshold):
     contents = edited(25, seed)
     files = table(contents)
     text = dict(zip(files["blob_id"].to_pylist(), contents, strict=True))
@@ -75,9 +61,9 @@ def test_every_dropped_file_has_a_kept_witness_of_that_exact_similarity(seed, th
         assert row["jaccard"] == jaccard(text[row["blob_id"]], text[row["witness"]]) >= threshold
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6))
-def test_no_two_clearly_similar_files_stay(seed):
+def test_no_two_clearly_similar_files_stay(edited, seed):
     contents = edited(25, seed)
     files = table(contents)
     dropped = set(near_duplicates(files)["blob_id"].to_pylist())
@@ -87,7 +73,7 @@ def test_no_two_clearly_similar_files_stay(seed):
     assert all(jaccard(one, other) < 0.85 for place, one in enumerate(stay) for other in stay[:place])
 
 
-def test_order_of_reading_batches_threads_and_types_change_nothing():
+def test_order_of_reading_batches_threads_and_types_change_nothing(edited):
     contents = edited(400, seed=9)
     files = table(contents)
     expected = near_duplicates(files)
@@ -151,10 +137,14 @@ def test_a_blob_id_that_repeats_is_one_file():
     assert near_duplicates(pa.concat_tables([files, files])).num_rows == 0
 
 
-def test_a_cluster_of_thousands_below_the_threshold_stays():
+def test_a_cluster_of_fifty_thousand_is_walked_without_comparing_every_pair():
     shared = " ".join(f"s{i}" for i in range(100))
-    contents = [f"{shared} " + " ".join(f"u{file}x{i}" for i in range(60)) for file in range(2000)]
-    assert near_duplicates(table(contents)).num_rows == 0
+    below = [f"{shared} {' '.join([f'{file}x{i}' for i in range(25)])}" for file in range(50_000)]
+    started = time.process_time()
+    assert near_duplicates(table(below)).num_rows == 0
+    above = [f"{shared} u{file}" for file in range(50_000)]
+    assert near_duplicates(table(above)).num_rows == 49_999
+    assert time.process_time() - started < 60  # 1.3e9 pairs of 0.5 us would be ten minutes
 
 
 def test_a_token_repeated_ten_million_times_is_one_shingle():
