@@ -103,6 +103,12 @@ def language_names() -> tuple[str, ...]:
     return tuple(catalog().languages)
 
 
+@cache
+def prose_languages() -> tuple[str, ...]:
+    """Return the languages that linguist calls prose: plain text and the markup that people write texts in, sorted."""
+    return tuple(each.name for each in catalog().languages.values() if each.type == "prose")
+
+
 def find(name: str) -> Language:
     """Return the language with exactly this name.
 

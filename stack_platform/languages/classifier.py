@@ -30,7 +30,7 @@ class Classifier:
     """Linguist's names, sorted; the columns."""
     rarity: NDArray[np.float32]
     """Weight of a feature by how few languages hold it."""
-    starts: NDArray[np.int64]
+    starts: NDArray[np.int32]
     """One more than there are features."""
     columns: NDArray[np.uint16]
     """Language of each weight."""
@@ -46,11 +46,11 @@ class Classifier:
         length = float(np.sqrt(np.dot(strengths, strengths)))
         starts = self.starts[numbers]
         held = self.starts[numbers + np.uint32(1)] - starts
-        ends = np.cumsum(held)
+        ends = np.cumsum(held, dtype=starts.dtype)
         if length == 0 or not ends.size or ends[-1] == 0:
             return np.zeros(len(self.languages))
-        at = np.arange(ends[-1]) + np.repeat(starts - ends + held, held)
-        parts = np.repeat(strengths / length, held) * self.weights[at]
+        at = np.arange(ends[-1], dtype=starts.dtype) + np.repeat(starts - ends + held, held)
+        parts = np.repeat(strengths / np.float32(length), held) * self.weights[at]
         return np.bincount(self.columns[at], weights=parts, minlength=len(self.languages)) * self.prior
 
     def best(self, content: bytes, candidates: Collection[str]) -> str | None:
@@ -70,7 +70,7 @@ class Classifier:
 def classifier() -> Classifier:
     """Return the shipped classifier, read on the first call."""
     with np.load(WEIGHTS_FILE) as held:
-        starts = np.concatenate([[0], np.cumsum(held["held"], dtype=np.int64)])
+        starts = np.concatenate([[0], np.cumsum(held["held"])]).astype(np.int32)
         weights = held["weights"].astype(np.float32)
         weights *= np.repeat(held["scale"].astype(np.float32), np.diff(starts))
         return Classifier(

@@ -2,10 +2,9 @@ r"""Name the language of a file, from its name and its bytes.
 
 Linguist's chain: editor modeline, whole file name, `#!` line, extension, XML declaration, manual-page suffix, content
 rules, classifier. Each step answers with languages; one answer ends the chain, several narrow the next steps.
-The classifier settles the rest: among the languages that are left where a name is known, else, after the forms that a
-whole text can have (`signatures`, `layouts`), among all. It is not asked without a name for a `#!` line of an unknown
-program, an extension of data (`.log`, `.dat`) or one that many programs share. An answer under `MIN_CERTAINTY` is none;
-under `CERTAIN`, prose is Text, and short, recorded or odd texts have no language.
+Where a name is known the classifier settles the rest among the languages that are left; without a telling name the
+text is judged by `content`. Nothing is guessed for an extension of data (`.log`, `.dat`) or one that many programs
+share.
 
 Figures are in docs/languages.md. Known error: content alone is right about five times in six where the language has
 training files; dialects and texts of a few lines are guesses.
@@ -17,10 +16,9 @@ from collections.abc import Callable
 
 from stack_platform.languages import catalog, heuristics
 from stack_platform.languages.classifier import Classifier, classifier
+from stack_platform.languages.content import by_content
 from stack_platform.languages.encoding import wide_codec
-from stack_platform.languages.layouts import by_layout
 from stack_platform.languages.popularity import most_popular
-from stack_platform.languages.prose import is_prose, is_recorded
 from stack_platform.languages.signatures import by_signature
 
 _EDGE_BYTES = 4096
@@ -42,23 +40,7 @@ _VERSION = re.compile(r"[-.]?\d+(?:\.\d+)*$")
 _MANUAL = re.compile(r"\.(?:[1-9][a-z_]*|0p|n|man|mdoc)(?:\.in)?$", re.IGNORECASE)
 _XML = re.compile(rb"\A\s{0,80}(?:[^\n]{0,400}\n)?[^\n]{0,80}<\?xml version=")
 
-_CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x7f]")
-"""Bytes that source code does not hold (bell, backspace, escape and white space may stand in it)."""
-
 Candidates = tuple[str, ...]
-
-MIN_CERTAINTY = 0.025
-"""Cosine under which a file without a telling name stays without a language: there, most answers are wrong."""
-
-CERTAIN = 0.08
-"""Cosine from which a short text, one with control characters, or one that reads like prose is named all the same."""
-
-MIN_TEXT_BYTES = 32
-"""Shorter texts (white space at the ends left out) without a telling name are named only where it is certain."""
-
-_RIVALS = 5
-_RIVAL_SHARE = 0.5
-"""Languages whose score is at least this part of the best one are told apart by the rules of a shared extension."""
 
 DATA_EXTENSIONS = frozenset(
     {
@@ -101,38 +83,9 @@ def language_by(judge: Callable[[], Classifier], name: str, content: bytes) -> s
         return None
     if candidates:
         return judge().best(text, candidates) or most_popular(candidates)
-    signed = by_signature(text)
-    if signed:
-        return signed
-    if _is_data_name(base) or text.startswith(b"#!"):
-        return None
-    layouts = by_layout(text)
-    if layouts:
-        return layouts[0] if len(layouts) == 1 else judge().best(text, layouts) or layouts[0]
-    return _by_content(judge(), text)
-
-
-def _by_content(judge: Classifier, text: bytes) -> str | None:
-    """Return the best language of a text, the one that the rules prefer among its rivals, or None where unsure."""
-    ranking = judge.ranking(text, _RIVALS)
-    if not ranking:
-        return None
-    score = ranking[0][1]
-    if score < CERTAIN and len(text.strip()) >= MIN_TEXT_BYTES and is_prose(text):
-        return "Text"
-    if score < MIN_CERTAINTY or (score < CERTAIN and _is_doubtful(text)):
-        return None
-    rivals = [language for language, each in ranking if each >= _RIVAL_SHARE * score]
-    return heuristics.between(rivals, text) or heuristics.dialect(rivals[0], text)
-
-
-def _is_doubtful(text: bytes) -> bool:
-    """Tell whether a text is short, holds what source code does not, or was written by a program."""
-    return (
-        len(text.strip()) < MIN_TEXT_BYTES
-        or _CONTROL.search(text[:_EDGE_BYTES]) is not None
-        or is_recorded(text)
-    )
+    if _is_data_name(base):
+        return by_signature(text)
+    return by_content(judge, text)
 
 
 def named_language(name: str, content: bytes) -> str | None:

@@ -18,13 +18,13 @@ _VENDOR = re.compile(
     (?:^|/)(?:
         node_modules | bower_components | jspm_packages | web_modules | \.yarn | \.pnpm | \.bundle
       | _?vendor(?:s|ed)? | _vendored_packages | site-packages | Godeps | _workspace | Carthage | Pods
-      | (?:3rd|third)[-_]?part(?:y|ies) | deps | extern(?:al|als)? | contrib/(?:lib|vendor)s?
+      | (?:3rd|third)[-_]?part(?:y|ies) | extern(?:al|als)? | contrib/(?:lib|vendor)s?
       | dist | gradle/wrapper | \.mvn/wrapper | \.cargo/registry | packages/[^/]+\.\d+\.\d+\.\d+
-      | testdata | fixtures | \.ipynb_checkpoints | \.sublime-\w+
+      | testdata | (?:tests?|specs?)/fixtures | \.ipynb_checkpoints | \.sublime-\w+
       | ckeditor | tiny_?mce | codemirror | ace-builds | mathjax | fckeditor | font-?awesome | highlight(?:\.js|js)
       | cordova | phonegap | extjs | dojo | yui | MochiKit | jquery-ui | bootstrap-\d[\d.]*
     )/
-  | (?:^|/)\.github/ | \.d\.[cm]?ts$ | (?:^|/)\.(?:git(?:ignore|attributes|modules)|indent\.pro)$
+  | ^deps/ | (?:^|/)\.github/ | \.d\.[cm]?ts$ | (?:^|/)\.(?:git(?:ignore|attributes|modules)|indent\.pro)$
   | (?:^|/)(?:
         (?:jquery|bootstrap|angular|react|react-dom|vue|d3|underscore|lodash|backbone|ember|prototype|effects|dragdrop
           |controls|modernizr|html5shiv|html5-\d|respond|raphael|moment|knockout|handlebars|mustache|require|normalize
@@ -86,8 +86,10 @@ _ANNOUNCED = re.compile(
         \b(?:(?:auto|machine)[ -]?|automatically[ ])(?:re)?generated\b
         (?=[ ]*(?:[^\w\s]|$|(?:by|from|using|with|via|on|at|in|during|and|file|code|source|do)\b))
       | \bgenerated[ ]automatically\b
-      | \bcode[ ]generated[ ](?:by|from|with|using)\b
-      | \b(?:this|these|following)[ ](?:[\w.+-]+[ ]){0,4}(?:is|was|are|were|has[ ]been)[ ]generated\b
+      | \b(?:this|these|following)[ ](?:[\w.+-]+[ ]){0,3}
+          (?:files?|code|sources?|class(?:es)?|modules?|headers?|documents?|pages?|scripts?|parsers?|lexers?|tables?
+            |data|output|documentation|manual|makefile|project|package|library|interface)[ ]
+          (?:(?:is|was|are|were|has[ ]been)[ ])?generated\b
       | \bgenerated[ ](?:file|code|source)\b[^\n]{0,80}\bdo[ ]not\b
       | \bgenerated\b[^\n]{0,160}\bdo[ ]not[ ](?:edit|modify|change|touch|hand)
       | \bdo[ ]not[ ](?:edit|modify|change)\b[^\n]{0,160}\bgenerated\b
@@ -100,6 +102,7 @@ _ANNOUNCED = re.compile(
       | <auto-?generated\b
     )
     | ^\W{0,20}(?:the[ ])?(?:file|code|class|source|module|document|header|output)[ ](?:is|was|has[ ]been)[ ]generated\b
+    | ^\W{0,20}(?:\w+[ ]){0,2}code[ ]generated[ ](?:by|from|with|using)\b
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
@@ -133,7 +136,7 @@ def is_generated(path: str, content: bytes) -> bool:
     if lower.endswith(_SCRIPT_OR_STYLE) and (_is_minified(content) or _names_source_map(content)):
         return True
     head = b"\n".join(content[:_HEAD_BYTES].split(b"\n", _HEAD_LINES)[:_HEAD_LINES])
-    if not any(word in head.lower() for word in _ANNOUNCING_WORDS):
+    if b"\0" in head or not any(word in head.lower() for word in _ANNOUNCING_WORDS):
         return False
     return _ANNOUNCED.search(head) is not None
 

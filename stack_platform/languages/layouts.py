@@ -13,9 +13,12 @@ import re
 import tomllib
 
 MAX_BYTES = 512 * 1024
-"""Longer texts are not judged here; parsing them costs more than the rest of the detection."""
+"""Of longer texts only the lines of this start are judged; parsing them costs more than the rest of the detection."""
 
 Candidates = tuple[str, ...]
+
+_HEAD_BYTES = 4096
+"""Bytes in which the first line is looked for."""
 
 _JSON_STARTS = (b"{", b"[")
 _STRING = r'"(?:\\.|[^"\\\n])*"'
@@ -32,7 +35,10 @@ _CHECKSUM = re.compile(
 _VARIABLE = re.compile(rb"[A-Z_][A-Z0-9_]*=(?![^\n]*(?:\$\(|`|\\$))[^\n]*")
 _MIN_ROWS = 3
 _MIN_COMMAS = 2
-_CODE = re.compile(rb"[{}()\[\];=<>\\]|,$")
+_MAX_ODD_ROWS = 0.02
+"""Share of rows that may hold a sign of code: brackets stand in names as well."""
+_CODE = re.compile(rb"[{}()\[\];=<>\\]|[^,],$")
+_NAMED_DIGEST = re.compile(rb"\b(?:md5|sha\d{1,3}|blake2[bs])=[\w+/-]{16,}={0,2}")
 _SECTION = re.compile(rb"\[[^\[\]{}(),;]{1,80}\]")
 _SETTING = re.compile(rb"[\w.*/@%:-][\w .*/@%:\"'-]{0,60}?[ \t]*(?:[=:][^\n]*|)")
 _SETTINGS = (
@@ -54,12 +60,14 @@ def by_layout(content: bytes) -> Candidates:
     (('JSON',), ('JSON with Comments',), ())
     """
     text = content.strip()
-    if not text or len(text) > MAX_BYTES:
-        return ()
-    if text.startswith(_JSON_STARTS):
+    if len(text) > MAX_BYTES:
+        text = text[: text.rfind(b"\n", 0, MAX_BYTES) + 1]
+    elif text.startswith(_JSON_STARTS):
         found = _json(text)
         if found:
             return (found,)
+    if not _may_have_layout(text[:_HEAD_BYTES]):
+        return ()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if all(_CHECKSUM.fullmatch(line) for line in lines):
         return ("Checksums",)
@@ -73,13 +81,28 @@ def by_layout(content: bytes) -> Candidates:
     return _settings(text, said)
 
 
+def _may_have_layout(head: bytes) -> bool:
+    """Tell whether the first line, or the first that is no comment, has a form that all lines may have."""
+    lines = [line.strip() for line in head.splitlines() if line.strip()]
+    said = next((line for line in lines if not line.startswith((b"#", b";"))), None)
+    if said is None:
+        return bool(lines)
+    return bool(
+        lines[0].count(b",") >= _MIN_COMMAS
+        or _CHECKSUM.fullmatch(lines[0])
+        or _VARIABLE.fullmatch(said)
+        or _SECTION.fullmatch(said)
+    )
+
+
 def _is_table(lines: list[bytes]) -> bool:
-    """Tell whether three lines or more have the same number of commas, two or more, and none looks like code."""
+    """Tell whether three lines or more have the same number of commas, two or more, and hardly any looks like code."""
     return (
         len(lines) >= _MIN_ROWS
         and lines[0].count(b",") >= _MIN_COMMAS
         and len({line.count(b",") for line in lines}) == 1
-        and not any(_CODE.search(line) for line in lines)
+        and sum(_CODE.search(_NAMED_DIGEST.sub(b"", line)) is not None for line in lines)
+        <= _MAX_ODD_ROWS * len(lines)
     )
 
 

@@ -26,7 +26,7 @@ from stack_platform.errors import SourceError
 from stack_platform.languages import catalog
 from stack_platform.languages.classifier import Classifier
 from stack_platform.languages.detect import named_language
-from stack_platform.languages.features import SIZE, features
+from stack_platform.languages.features import SIZE, features, without_first_comment
 from stack_platform.languages.popularity import BY_POPULARITY
 
 Labeled = tuple[bytes, str, float]
@@ -48,11 +48,11 @@ class TrainingConfig:
     """Prior of a language: 1 + this times log(1 + its files with given labels)."""
     prior_of_popular: float = 0.2
     """Added to the prior of the languages that hold most public code."""
-    rounds: int = 3
+    rounds: int = 5
     """Times that wrong winners are pushed away."""
-    push: float = 0.5
+    push: float = 0.4
     """Part of a file's features that a wrong winner loses in a round."""
-    kept_weights: int = 1_600_000
+    kept_weights: int = 2_000_000
     """Largest number of weights kept; the weakest are dropped."""
     per_source: int = 25
     """Files of one language taken from one folder."""
@@ -174,7 +174,9 @@ def shared_lines(contents: Sequence[bytes]) -> list[int]:
 
 
 def _lines(content: bytes) -> set[bytes]:
-    stripped = (line.strip() for line in content[:40_000].splitlines())
+    """Return the longer lines of a text, without the license at its start, which many files share."""
+    text = without_first_comment(content[:40_000].replace(b"\r\n", b"\n"))
+    stripped = (line.strip() for line in text.splitlines())
     return {line for line in stripped if len(line) >= 10}
 
 
@@ -263,7 +265,7 @@ def _strongest(
     if len(part) > kept:
         mask = part >= np.partition(part, len(part) - kept)[len(part) - kept]
         known, directions = known[mask], directions[mask]
-    starts = np.searchsorted(known, np.arange(SIZE + 1) * len(languages)).astype(np.int64)
+    starts = np.searchsorted(known, np.arange(SIZE + 1) * len(languages)).astype(np.int32)
     return Classifier(
         languages,
         rarity.astype(np.float32),

@@ -99,3 +99,8 @@ def test_derivation_refuses_another_folder(tmp_path):
     (tmp_path / "package.json").write_text('{"name": "left-pad"}')
     with pytest.raises(SourceError, match="'left-pad'"):
         derive_catalog.read_package(tmp_path)
+
+
+def test_prose_languages_are_for_readers():
+    assert {"Text", "Markdown", "reStructuredText"} <= set(catalog.prose_languages())
+    assert not {"Python", "JSON", "HTML"} & set(catalog.prose_languages())

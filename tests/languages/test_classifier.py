@@ -2,13 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stack_platform.errors import SourceError
 from stack_platform.languages import catalog
 from stack_platform.languages.classifier import classifier
-from stack_platform.languages.features import SIZE, features
 from stack_platform.languages.train_classifier import (
     TrainingConfig,
     labeled_files,
@@ -86,17 +83,3 @@ def test_shipped_weights_are_of_the_catalog_and_many():
     assert len(shipped.languages) >= 700
     assert shipped.starts[-1] == len(shipped.weights) == len(shipped.columns)
     assert (shipped.prior >= 1).all()
-
-
-@given(st.binary(max_size=400))
-def test_features_are_sorted_finite_and_in_range(content):
-    numbers, strengths = features(content)
-    assert len(numbers) == len(strengths)
-    assert (np.diff(numbers.astype(np.int64)) >= 0).all()
-    assert not len(numbers) or numbers[-1] < SIZE
-    assert (strengths >= 1).all()
-
-
-def test_line_ends_and_digits_do_not_matter():
-    unix, windows = features(b"a = 12;\nb = 3;\n"), features(b"a = 99;\r\nb = 4;\r\n")
-    assert np.array_equal(unix[0], windows[0])

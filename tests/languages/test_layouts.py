@@ -6,6 +6,7 @@ from stack_platform.languages.detect import detect_language
 from stack_platform.languages.layouts import by_layout
 
 DIGEST = b"0123456789abcdef" * 2
+ROW = b"b/c.py,sha256=" + DIGEST + b"=,2\n"
 
 LAYOUTS = [
     (b'{"a": [1, 2]}\n', ("JSON",)),
@@ -23,6 +24,7 @@ LAYOUTS = [
     (b"NOW=$(date)\n", ()),
     (b'[tool]\nname = "x"\nsizes = [1, 2]\n', ("TOML",)),
     (b"id,name,size\n1,a,2\n2,b,3\n", ("CSV",)),
+    (b"a (dev).py,sha256=" + DIGEST + b",1\n" + ROW * 99 + b"RECORD,,\n", ("CSV",)),
     (b"f(a, b, c);\nf(d, e, f);\nf(g, h, i);\n", ()),
     (b"words and words\n", ()),
     (b"", ()),
