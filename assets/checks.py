@@ -16,15 +16,17 @@ from assets.models import merged_model, trained_adapter
 from assets.partitions import LANGUAGES
 from assets.releases import sealed_release
 from resources.lake import LakeResource
+from resources.policies import PoliciesResource
 from stack_platform.corpus import checks
 from stack_platform.corpus.checks import Outcome
 from stack_platform.releases.publish import verify_release
 from stack_platform.tables import Lake
 from stack_platform.training.checks import held_out_loss_improved, merged_equals_adapted
 
-Check = Callable[[Lake, str], Outcome]
+Check = Callable[..., Outcome]  # of lake and language, and of the policy where one decides
 PARTITION = "dagster/partition"
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+JUDGED_BY = {"no_copyleft_row": "licenses", "no_secret_found_again": "scrub"}  # checks that a policy decides
 BLOCKING = {"no_copyleft_row", "no_exact_duplicate", "no_secret_found_again", "merged_equals_adapted"}
 
 
@@ -55,11 +57,14 @@ def _per_language(asset: dg.AssetsDefinition, named: Mapping[str, Check]) -> dg.
     specs = [_spec(asset, name, check) for name, check in named.items()]
 
     @dg.multi_asset_check(name=f"{stage}_checks", specs=specs, can_subset=True)
-    def run(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
+    def run(
+        context: dg.AssetCheckExecutionContext, lake: LakeResource, policies: PoliciesResource
+    ) -> Iterator[dg.AssetCheckResult]:
         tables = lake.open()
         languages = languages_of(context.run.tags, tables, stage)
         for name in sorted(key.name for key in context.selected_asset_check_keys):
-            yield _result(name, checks.for_all(languages, partial(named[name], tables)))
+            config = {"config": getattr(policies.open(), JUDGED_BY[name])} if name in JUDGED_BY else {}
+            yield _result(name, checks.for_all(languages, partial(named[name], tables, **config)))
 
     return run
 

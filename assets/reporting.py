@@ -20,6 +20,7 @@ from stack_platform.quality.contamination import load_index
 from stack_platform.quality.judge import QualityConfig
 from stack_platform.quality.malware import scan
 from stack_platform.schemas import LICENSE_COLUMNS
+from stack_platform.scrub.audit import counts
 from stack_platform.tables import Lake, Partition
 
 Metadata = dict[str, Any]
@@ -114,16 +115,26 @@ def describe_index(lake: Lake, report: IndexReport) -> Metadata:
 
 
 def describe_scrubbed(lake: Lake, report: StageReport) -> Metadata:
-    """Describe the last stage of the data wing, with the way there as a plot."""
+    """Describe the last stage of the data wing: what was replaced, by which rules, and the way there as a plot."""
     plot = funnel_plot(funnel(lake, [report.language]), report.language)
-    return {**describe_stage(lake, report), "funnel": plot}
+    account = counts(lake.open(report.stage, report.language).read("spans"))
+    return {
+        **describe_stage(lake, report),
+        "replaced": reasons_table(account["by_type"], "type", "spans"),
+        "distinct values": reasons_table(account["distinct_by_type"], "type", "values"),
+        "top rules": reasons_table(account["top_rules"], "rule", "spans"),
+        "characters replaced": account["characters"],
+        "funnel": plot,
+    }
 
 
-def reasons_table(counts: Mapping[str, int], heading: str = "reason") -> dg.MetadataValue:
+def reasons_table(
+    found: Mapping[str, int], heading: str = "reason", counted: str = "files"
+) -> dg.MetadataValue:
     """Counts by reason as a Markdown table."""
-    most = sorted(counts.items(), key=lambda item: -item[1])
+    most = sorted(found.items(), key=lambda item: -item[1])
     rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in most)
-    return dg.MetadataValue.md(f"| {heading} | files |\n|---|---:|\n{rows}" if counts else "none")
+    return dg.MetadataValue.md(f"| {heading} | {counted} |\n|---|---:|\n{rows}" if found else "none")
 
 
 def sample_table(partition: Partition, table: str = "files", rows: int = 5) -> dg.MetadataValue:

@@ -191,7 +191,7 @@ def measure_update(path: str, files: int) -> Row:
     """Add a hundredth of the files to an index of the others, stored as Parquet and read back."""
     store = Store(path, files)
     compile_all()
-    contents = pa.Table.from_batches(store.read(None))
+    contents = pa.Table.from_batches(store.read(None)).combine_chunks()
     order = np.random.default_rng(1).permutation(files)
     ids = store.ids.take(pa.array(order))
     places = Places(store.ids)
@@ -232,7 +232,7 @@ def draw(rows: list[Row], path: Path) -> None:
     left.set(xlabel="MB of source files", ylabel="CPU seconds, one thread", ylim=0, xlim=0)
     right.plot(sizes, [row["peak"] for row in rows], "o-")
     right.set(xlabel="MB of source files", ylabel="peak memory, MB", ylim=0, xlim=0)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stack_platform.commands import archive, corpus, duplicates, files, releases
+from stack_platform.commands import archive, corpus, duplicates, files, releases, scrub
 from stack_platform.errors import StackError
 
 
@@ -42,6 +42,6 @@ for command in (
     files.languages,
     files.licenses,
     files.quality,
-    files.scrub,
+    scrub.scrub,
 ):
     main.add_command(command)

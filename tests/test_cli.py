@@ -106,6 +106,16 @@ def test_scrub_replaces_and_explains(tmp_path: Path) -> None:
     assert out.endswith(b"\r\n\xff")
     (span,) = json.loads(run("scrub", str(file), "--json").output)
     assert (span["type"], span["start"]) == ("EMAIL", 11)
+    (told,) = json.loads(run("scrub", "explain", str(file), "--json").output)
+    assert (told["type"], told["line"], told["outcome"]) == ("EMAIL", 1, "replaced")
+    assert address not in run("scrub", "explain", str(file)).output
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"allow: [{{value: {address}, reason: published}}]\n")
+    assert address.encode() in run("scrub", str(file), "--policy", str(policy)).stdout_bytes
+    page = tmp_path / "page.html"
+    assert run("scrub", "page", str(file), "--out", str(page), "--mode", "token").exit_code == 0
+    assert address not in page.read_text()
+    assert "&lt;EMAIL&gt;" in page.read_text()
     done = run("scrub", str(file), "--sensitivity", "extreme")
     assert done.exit_code == 1
     assert "balanced" in done.output
@@ -207,5 +217,7 @@ def test_pages_about_duplicates_show_who_left_for_whom(home: str, tmp_path: Path
     )
     assert shown.exit_code == 0
     assert left["path"] in out.read_text()
+    across = json.loads(run("duplicates", "across", "Python", "C", "--home", home, "--json").output)
+    assert {row["language"] for row in across} <= {"C"}
     refused = run("duplicates", "show", "Python", left["repo_name"], "no/such.py", "--home", home)
     assert (refused.exit_code, "did not leave Python" in refused.output) == (1, True)

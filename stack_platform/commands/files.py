@@ -1,33 +1,13 @@
 """Look at files and folders outside of the lake with the eyes of the platform."""
 
 import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from stack_platform.commands.output import AS_JSON, HOME, open_lake, print_json, print_rows
+from stack_platform.commands.output import AS_JSON, HOME, open_lake, print_rows
 
 PLACE = click.argument("place", type=click.Path(exists=True, path_type=Path))
-
-
-@click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--sensitivity", default="balanced", show_default=True, help="permissive, balanced, strict or paranoid"
-)
-@AS_JSON
-def scrub(file: Path, sensitivity: str, as_json: bool) -> None:
-    """Print a file with secrets and personal data replaced; with --json, what was found and where."""
-    from stack_platform.scrub.redact import ScrubConfig, scrub_text
-
-    text = file.read_bytes().decode("utf-8", "surrogateescape")
-    scrubbed = scrub_text(text, str(file), ScrubConfig(sensitivity=sensitivity))
-    if as_json:
-        print_json([asdict(span) for span in scrubbed.spans])
-    else:
-        sys.stdout.buffer.write(scrubbed.text.encode("utf-8", "surrogateescape"))
 
 
 @click.command()

@@ -26,7 +26,7 @@ def components(
     Needs keys (n, bands), lanes (n, num_perm). The settled come first and are no pairs of each other. A component
     may be larger than it must be; its label is its first file.
     """
-    from stack_platform.dedup.matching import flatten, join_buckets, mark_rivals
+    from stack_platform.dedup.grouping import flatten, join_buckets, mark_rivals
 
     parents, sizes = np.arange(len(keys)), np.zeros(len(keys), np.int64)
     files = np.flatnonzero(eligible)
@@ -45,7 +45,7 @@ def components(
 
 def number_buckets(keys: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bucket of each file and band (n, bands), -1 where alone, and where its room starts (buckets + 1,)."""
-    from stack_platform.dedup.matching import number_buckets as number
+    from stack_platform.dedup.grouping import number_buckets as number
 
     count, bands = keys.shape
     buckets = np.full((count, bands), -1, np.int64)
@@ -60,14 +60,14 @@ def colliding(
     keys: NDArray[np.uint32], rows: NDArray[np.int64], others: NDArray[np.uint32]
 ) -> NDArray[np.bool_]:
     """Tell which of the chosen rows of keys (n, bands) share the key of a band with any of `others` (m, bands)."""
-    from stack_platform.dedup.matching import meet
+    from stack_platform.dedup.grouping import meet
 
-    bands = keys.shape[1]
-    slots = 1 << max(10, (16 * len(others)).bit_length())
-    filters = np.zeros((bands, slots), np.bool_)
-    for band in range(bands):
-        filters[band, others[:, band] & np.uint32(slots - 1)] = True
-    return meet(rows, keys, np.sort(others.T, axis=1), filters, np.arange(bands))
+    words = 1 << max(5, (16 * len(others)).bit_length() - 5)
+    filters = np.zeros((keys.shape[1], words), np.uint32)
+    for band in range(keys.shape[1]):
+        bits = others[:, band] & np.uint32(32 * words - 1)
+        np.bitwise_or.at(filters[band], bits >> np.uint32(5), np.uint32(1) << (bits & np.uint32(31)))
+    return meet(rows, keys, np.sort(others.T, axis=1), filters)
 
 
 def _sorted_bands(keys: NDArray[np.uint32], files: NDArray[np.int64]) -> Iterator[NDArray[np.uint64]]:

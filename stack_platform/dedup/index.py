@@ -88,8 +88,7 @@ def update_index(
     """
     check_index(index, config)
     now = distinct_ids(blob_ids)
-    retained, displaced = _retained(index, now)
-    undecided = now.filter(pc.invert(pc.is_in(now, retained["blob_id"].combine_chunks())))
+    retained, displaced, undecided = _divide(index, now)
     if not len(undecided):
         return retained
     signed = _sign_rest(Places(undecided), displaced, read, config, threads)
@@ -128,16 +127,22 @@ def check_index(index: pa.Table, config: NearDuplicateConfig) -> None:
         )
 
 
-def _retained(index: pa.Table, now: pa.Array) -> tuple[pa.Table, pa.Table]:
-    """Return the rows that stay as they are, and those of files that are there but lost their witness."""
-    old = index["blob_id"]
-    present = pc.is_in(old, now)
-    if pc.all(present).as_py():
-        return index, index.slice(0, 0)
-    displaced = pc.is_in(index["witness"], old.filter(pc.invert(present)).combine_chunks(), skip_nulls=True)
+def _divide(index: pa.Table, now: pa.Array) -> tuple[pa.Table, pa.Table, pa.Array]:
+    """Return the rows that stay as they are, those of files that lost their witness, and the ids to decide."""
+    rows = pc.index_in(now, value_set=_one(index["blob_id"])).fill_null(-1).to_numpy().astype(np.int64)
+    new = rows < 0
+    present = np.zeros(index.num_rows, np.bool_)
+    present[rows[~new]] = True
+    if present.all():
+        return index, index.slice(0, 0), now.filter(pa.array(new))
+    gone = _one(index["blob_id"].filter(pa.array(~present)))
+    lost = pc.is_in(index["witness"], gone, skip_nulls=True).combine_chunks().to_numpy(zero_copy_only=False)
+    displaced = present & lost
+    undecided = new | displaced[rows]
     return (
-        index.filter(pc.and_(present, pc.invert(displaced))),
-        index.filter(pc.and_(present, displaced)),
+        index.filter(pa.array(present & ~displaced)),
+        index.filter(pa.array(displaced)),
+        now.filter(pa.array(undecided)),
     )
 
 

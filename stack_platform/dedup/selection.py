@@ -118,15 +118,15 @@ class _Problem:
         self.found.jaccards[rows[leave]] = jaccards[leave]
 
     def _parts(self, rows: Rows) -> Iterator[Rows]:
-        """Cut files into parts of half a shard at most."""
-        start, used = 0, 0
-        for place, size in enumerate(self.sets.sizes[rows].tolist()):
-            if place > start and (used + size > self.shard.hashes or place - start == self.shard.files):
-                yield rows[start:place]
-                start, used = place, 0
-            used += size
-        if rows.size:
-            yield rows[start:]
+        """Cut files into parts of half a shard at most, or of one file that is larger."""
+        ends = np.cumsum(self.sets.sizes[rows])
+        start = 0
+        while start < rows.size:
+            before = int(ends[start - 1]) if start else 0
+            stop = int(np.searchsorted(ends, before + self.shard.hashes, side="right"))
+            stop = min(max(stop, start + 1), start + self.shard.files)
+            yield rows[start:stop]
+            start = stop
 
 
 def _pack(

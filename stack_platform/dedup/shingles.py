@@ -20,6 +20,11 @@ from stack_platform.errors import SchemaError
 GROUP_BYTES = 4 << 20  # texts outside ASCII are rewritten in groups of this many bytes
 
 _TOKEN = re.compile(r"\w+")
+_POINTS = 0x110000
+_LONGER, _BY_CONTEXT = (
+    0x130,
+    0x3A3,
+)  # dotted I becomes two characters, a sigma is lowered by what stands beside it
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
@@ -144,19 +149,46 @@ def _rewritten(
 
 
 def _lower(raw: bytes) -> bytes:
+    """Lower-case what is not ASCII, in place where Python's rules keep each character's length."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return _lower_by_python(raw)
+    data = np.frombuffer(bytearray(raw), np.uint8)
+    leads, width, code = _characters(data)
+    lowered = _lowered()[code]
+    if (lowered < 0).any():
+        return _lower_by_python(raw)
+    changed = np.flatnonzero(lowered != code)
+    leads, width, code = leads[changed], width[changed], lowered[changed]
+    for step in range(4):
+        inside = width > step
+        bits = code[inside] >> 6 * (width[inside] - 1 - step)
+        mark = 0x80 if step else 0xF00 >> width[inside] & 0xFF
+        data[leads[inside] + step] = mark | bits & (0x3F if step else 0xFF)
+    return data.tobytes()
+
+
+def _lower_by_python(raw: bytes) -> bytes:
     return raw.decode("utf-8", errors="replace").lower().encode()
+
+
+def _characters(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """Return where the characters outside ASCII begin in valid UTF-8, their widths in bytes and code points."""
+    leads = np.flatnonzero(data >= 0xC0)
+    first = data[leads].astype(np.int32)
+    width = 2 + (first >= 0xE0).astype(np.int32) + (first >= 0xF0)
+    code = first & (0x7F >> width)
+    for step in range(1, 4):
+        inside = width > step
+        code[inside] = code[inside] << 6 | data[leads[inside] + step] & 0x3F
+    return leads, width, code
 
 
 def _blanked(text: bytes) -> NDArray[np.uint8]:
     """Overwrite the characters outside ASCII that are not part of a word; the text is valid UTF-8."""
     data = np.frombuffer(bytearray(text), np.uint8)
-    leads = np.flatnonzero(data >= 0xC0)
-    first = data[leads].astype(np.int32)
-    width = 2 + (first >= 0xE0) + (first >= 0xF0)
-    code = first & (0x7F >> width)
-    for step in range(1, 4):
-        inside = width > step
-        code[inside] = code[inside] << 6 | data[leads[inside] + step] & 0x3F
+    leads, width, code = _characters(data)
     separates = ~_word_characters()[code]
     for step in range(4):
         data[leads[separates & (width > step)] + step] = 0x20
@@ -164,9 +196,24 @@ def _blanked(text: bytes) -> NDArray[np.uint8]:
 
 
 @cache
+def _lowered() -> NDArray[np.int32]:
+    """Return a table over all code points: the lower case, -1 where it has another length or depends on neighbors."""
+    points = list(map(chr, range(_POINTS)))
+    points[_LONGER] = points[_BY_CONTEXT] = " "
+    lowered = "".join(points).lower().encode("utf-32-le", "surrogatepass")
+    if len(lowered) != 4 * _POINTS:  # a Unicode to come, with more characters that become two
+        return np.full(_POINTS, -1, np.int32)
+    table = np.frombuffer(lowered, np.int32).copy()
+    widths = np.searchsorted([0x80, 0x800, 0x10000], np.arange(_POINTS), side="right")
+    table[widths[table] != widths] = -1
+    table[[_LONGER, _BY_CONTEXT]] = -1
+    return table
+
+
+@cache
 def _word_characters() -> NDArray[np.bool_]:
     """Return a table over all code points, true for those that are part of a word."""
-    table = np.zeros(0x110000, np.bool_)
-    for run in _TOKEN.finditer("".join(map(chr, range(0x110000)))):
+    table = np.zeros(_POINTS, np.bool_)
+    for run in _TOKEN.finditer("".join(map(chr, range(_POINTS)))):
         table[run.start() : run.end()] = True
     return table

@@ -23,7 +23,7 @@ _RESERVED = re.compile(
 )
 _ROBOTS = re.compile(r"^(?:git|hg|svn|cvs|no[-_.]?reply.*|do[-_.]?not[-_.]?reply.*)$", re.IGNORECASE)
 _STAND_IN = re.compile(
-    r"^(?:user(?:name)?|name|you|your\w*|me|my|email|e-?mail|foo|bar|x+|someone|somebody|test|first\.last)@"
+    r"^(?:user(?:name)?|name|you|your\w*|me|my|email|e-?mail|foo|bar|x+|someone|somebody|test|first\.last|src|dst|from|to|sender|recipient|j(?:ohn|ane)\.?doe|[\w.-]*(?:fake|dummy)[\w.-]*)@"
     r"|@(?:your|my|some)?-?(?:domain|company|host|server|site|mail|foo|bar|email|address)\.",
     re.IGNORECASE,
 )
@@ -58,6 +58,17 @@ _NETWORK = re.compile(
 _RESOLVERS = frozenset(
     ("8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220")
 )
+_ANNOUNCED = re.compile(
+    r"(?:\bips?|ipv[46]|server|host|connect(?:ing|ed)?|address|addr|src|dst|source|destination|from|tunnel|primary|secondary"
+    r"|visit|ssh|ping|peer|remote|mapped)\b"
+    r"[^\n\w]{0,4}(?:to|is|at|ip|https?)?[^\n\w]{0,4}(?:[0-9a-fA-F.:]{3,39},[ ]){0,3}\Z",
+    re.IGNORECASE,
+)
+_ADDRESSED = re.compile(
+    r"\bip|addr|host|server|\bdns|ping|ssh|://|@|connect|listen|bind|:\d{2,5}\b|/\d\d?\b",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"\d\.\d{1,6}[ ,-]{1,2}\Z")
 _DOCUMENTATION = tuple(
     ipaddress.ip_network(net)
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
@@ -114,24 +125,41 @@ def ipv4(text: str, start: int, end: int) -> Iterator[Span]:
     except ValueError:
         return
     lead = before(text, found.start())
-    score = _ip_score(address)
-    if not score or _VERSION.search(lead):
+    if _in_documentation(address) or _VERSION.search(lead):
         return
-    near = lead + text[found.end() : found.end() + 12].partition("\n")[0]
-    telling = _NETWORK.search(near) is not None or text[found.end() : found.end() + 1] in ("/", ":")
-    if max(address.packed) <= 31 and not telling:
-        score = min(score, 0.35)
-    yield Span(found.start(), found.end(), "IP_ADDRESS", "sp.ip.v4", score + (0.05 if telling else 0.0))
+    after = text[found.end() : found.end() + 12].partition("\n")[0]
+    score = _ip_score(address, lead, after)
+    telling = _NETWORK.search(lead + after) is not None or after[:1] in ("/", ":")
+    if score > 0.5:
+        if max(address.packed) <= 31 and not (telling and _ADDRESSED.search(lead + after)):
+            score = 0.35  # a version or a section as often as an address
+        elif _LISTED.search(lead):
+            score = 0.3  # one of many numbers
+        score += 0.05 if telling else 0.0
+    if score:
+        yield Span(found.start(), found.end(), "IP_ADDRESS", "sp.ip.v4", score)
 
 
-def _ip_score(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> float:
-    if address.is_loopback or address.is_unspecified or address.is_multicast:
+def _ip_score(address: ipaddress.IPv4Address | ipaddress.IPv6Address, lead: str, after: str) -> float:
+    """Return 0.85 for an address of somebody, less for those of a network of one's own and for constants."""
+    if address.is_loopback or address.is_unspecified:
         return 0.0
-    if any(address in network for network in _DOCUMENTATION if network.version == address.version):
-        return 0.0
-    if str(address) in _RESOLVERS or not address.is_global or address.is_reserved:
-        return 0.25
-    return 0.85
+    if str(address) in _RESOLVERS:
+        return 0.42
+    if address.is_global and not address.is_multicast and not address.is_reserved:
+        return 0.85
+    constant = after[:1] == "/" or address.is_multicast or address.packed[-1] in (0, 255)
+    if constant or not (address.is_private or address.is_link_local):
+        return 0.42 if address.packed[0] != 255 else 0.3
+    # The network of somebody: an address in use, or only written down.
+    in_use = (
+        _ANNOUNCED.search(lead) is not None or after[:1] == "@" or (lead.endswith("[") and after[:1] == "]")
+    )
+    return 0.5 if in_use else 0.42
+
+
+def _in_documentation(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(address in network for network in _DOCUMENTATION if network.version == address.version)
 
 
 def ipv6(text: str, start: int, end: int) -> Iterator[Span]:
@@ -150,9 +178,12 @@ def ipv6(text: str, start: int, end: int) -> Iterator[Span]:
         address = ipaddress.IPv6Address(value)
     except ValueError:
         return
+    lead, after = before(text, first), text[last : last + 12].partition("\n")[0]
     full = value.count(":") == 7 and "::" not in value
-    score = 0.8 if full and address.is_reserved else _ip_score(address)
-    if "::" in value and value.count(":") < 3 and not _NETWORK.search(before(text, first)):
-        score = min(score, 0.45)  # 2abc::face is also a name in C++
+    score = 0.8 if full and address.is_reserved else _ip_score(address, lead, after)
+    if score == 0.42 and after[:1] != "/" and ("." in value or len(re.findall(r"[0-9a-fA-F]+", value)) > 4):
+        score = 0.5  # written out as that of one machine
+    if score > 0.5 and "::" in value and value.count(":") < 3 and not _NETWORK.search(lead):
+        score = 0.45  # 2abc::face is also a name in C++
     if score:
         yield Span(first, last, "IP_ADDRESS", "sp.ip.v6", score)

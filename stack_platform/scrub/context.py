@@ -1,29 +1,11 @@
-"""What surrounds a candidate: the kind of its file, placeholders, entropy, code that looks like data.
+"""What surrounds a candidate: the words before it, and what stands for a secret instead of being one.
 
 Everything here is cheap and linear in its argument, because it runs once per native hit.
 """
 
-import math
 import re
-from collections import Counter
 
-# Files made of hashes: nothing in them but exact formats (e-mail, key block, URL password) is worth a look.
-_HASH_FILES = re.compile(
-    r"(?:^|/)(?:[^/]*[.-]lock(?:\.(?:json|ya?ml|hcl))?|lockfile|npm-shrinkwrap\.json|go\.(?:sum|work\.sum)"
-    r"|[^/]*\.(?:sum|sha\d+|sha\d+sums?|md5|md5sums?|sig|lockb|resolved)"
-    r"|(?:sha\d+|md5|b2|ck)sums?[^/]*|checksums?[^/]*|cargo\.lock|flake\.lock)$",
-    re.IGNORECASE,
-)
-# Dense files: digits and letters without spaces, where an entropy or a digit count says nothing.
-_DENSE_FILES = re.compile(
-    r"(?:[.-]min\.(?:js|css|mjs)|\.bundle\.js|\.map|\.svg|\.ps|\.eps|\.ai|\.obj|\.stl|\.ipynb|\.pbxproj"
-    r"|\.css|\.ttx|\.bdf|\.hex|\.ihex|\.geojson|\.po)$",
-    re.IGNORECASE,
-)
-EXACT = frozenset({"EMAIL", "PRIVATE_KEY", "url"})
-_ALL = EXACT | {"IP_ADDRESS", "CREDIT_CARD", "IBAN", "PHONE", "KEY", "assignment", "token"}
-
-_WORDS = re.compile(
+PLACEHOLDER_WORDS = re.compile(
     r"(?:none|null|nil|true|false|undefined|string|str|bytes|text|value|values|default|"
     r"empty|test|tests|testing|password|passwd|passphrase|passcode|pass|pwd|secret|"
     r"secrets|token|tokens|key|keys|api_key|apikey|user|username|admin|foo|bar|baz|"
@@ -32,42 +14,39 @@ _WORDS = re.compile(
     r"login|prompt|input|output)\Z"
 )
 _PLACEHOLDER = re.compile(
-    r"^[$%@&]?[{(<\[]|[<>]$|^[$%@]\w+[%@]?$|^%[\w.]*$|^\.|^#\{|\$[{(]|\{\{|\}\}|#\{|%\(|%[sd]\b|<[^>]{1,60}>|[xX]{4,}|\*{3,}|\.{3}|_{4,}|-{5,}|0{8,}|•{3,}"
+    r"^[$%@&]?[{(<\[]|[<>]$|^[$%@]\w+[%@]?$|^\$\w+/|^%[\w.]*$|^\.|^#\{|\$[{(]|\{\{|\}\}|#\{|%\(\w+\)|%[sd]\b|<[^>]{1,60}>|&lt;|[xX]{4,}|\*{3,}|\.{3}|_{4,}|-{5,}|0{8,}|#{4,}|•{3,}"
     r"|(?:^|[^a-z])(?:your|my|some|the|an?)[-_ .]?(?:own[-_ ]?)?"
-    r"(?:api|secret|token|key|pass|password|access|auth|client|app)"
+    r"(?:api|secret|token|key|pass|password|access|auth|client|app)[^\d]*\Z"
     r"|your[-_ ]|example|sample|change[-_ ]?(?:me|it|this)"
     r"|place[-_ ]?holder|insert[-_ ]|replace|redact|dummy|fake|not[-_ ]"
-    r"|process\.env|os\.environ|getenv|secrets?\.[a-z]|env\.[a-z]|vault:|^enc\[|^op://|^arn:|^ref\+|^!\w|^@@?[a-z_]+@",
+    r"|process\.env|os\.environ|getenv|(?:^|\W)secrets?\.[a-z]|env\.[a-z]|vault:|^enc\[|^op://|^arn:|^ref\+|^![A-Za-z]+\Z|^@@?[a-z_]+@",
     re.IGNORECASE,
 )
 _REPEATED = re.compile(r"(.{1,4}?)\1{3,}\Z", re.DOTALL)
+_SAME = re.compile(r"([B-Za-z1-9])\1{7}")  # not A: base64 of zeros is part of real keys
+_ALPHABET = re.compile(
+    r"abcdefghijklmnop.*(?:ABCDEFGHIJKLMNOP|0123456789)|0123456789.*abcdefghijklmnop",
+    re.IGNORECASE | re.DOTALL,
+)
 _HASH_WORDS = re.compile(
     r"sha-?\d|md5|hash|checksum|digest|integrity|commit|revision|fingerprint|thumbprint|etag|crc|blake|public.?key"
-    r"|pubkey|ssh-(?:rsa|ed25519)|resolved|\bh1:|signature|nonce|base64,|\brev\b|\boid\b|merkle|\bcid\b",
+    r"|pubkey|ssh-(?:rsa|ed25519)|resolved|\bh1:|signature|nonce|base64,|\brev\b|srcrev|\boid\b|merkle|\bcid\b",
     re.IGNORECASE,
 )
-UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z", re.IGNORECASE)
-HEX = re.compile(r"[0-9a-fA-F]+\Z")
-
-
-def wanted_families(path: str) -> frozenset[str]:
-    """Return the families of rules that make sense in a file of this path."""
-    if _HASH_FILES.search(path) or _DENSE_FILES.search(path):
-        return EXACT
-    return _ALL
 
 
 def is_placeholder(value: str) -> bool:
     """Tell whether a value stands for a secret instead of being one (`<token>`, `${KEY}`, `changeme`)."""
-    if _WORDS.match(value.lower().strip("_-.")) or _PLACEHOLDER.search(value[:200]):
+    if PLACEHOLDER_WORDS.match(value.lower().strip("_-.")) or _PLACEHOLDER.search(value[:200]):
         return True
-    return len(set(value)) <= 2 or _REPEATED.match(value[:64]) is not None
+    if len(set(value)) <= 2 or _SAME.search(value[:200]):
+        return True
+    return _REPEATED.match(value[:64]) is not None
 
 
-def entropy(value: str) -> float:
-    """Return the Shannon entropy of the characters of a value, in bits per character."""
-    total = len(value)
-    return -sum(n / total * math.log2(n / total) for n in Counter(value).values())
+def is_alphabet(value: str) -> bool:
+    """Tell whether a value lists the alphabet and the digits, as tables of characters do."""
+    return len(value) >= 36 and _ALPHABET.search(value[:200]) is not None
 
 
 def before(text: str, start: int, width: int = 48) -> str:

@@ -5,6 +5,7 @@ identities, minisign secret keys; in a file of their own, in a string literal wi
 prefix on each line. A header without key material (a constant that is compared or printed) is no secret.
 """
 
+import base64
 import re
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ _PUTTY_END = re.compile(r"Private-(?:MAC|Hash): ?[0-9a-fA-F]{20,64}")
 _MATERIAL = re.compile(r"[A-Za-z0-9+/]{24}")
 _SHORT_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{12}")
 _AGE = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]{20,80}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{80,}={0,2}")
 _MINISIGN = re.compile(r"[^\n]{0,40}\n(RW[A-Za-z0-9+/=]{60,300})")
 
 
@@ -29,12 +31,29 @@ def private_key(text: str, start: int, end: int) -> Iterator[Span]:
     elif head.startswith("minisign"):
         found = _MINISIGN.search(text, end, end + 400)
         span = found.span(1) if found else None
+    elif head.startswith("LS0t"):
+        span = _wrapped(text, start)
     elif head.startswith("PuTTY"):
         span = _putty(text, start)
     else:
         span = _armored(text, max(0, start - 1), min(len(text), start + MAX_BLOCK))
     if span:
         yield Span(span[0], span[1], "PRIVATE_KEY", "sp.private-key", 0.99)
+
+
+def wireguard(text: str, _: int, end: int) -> Iterator[Span]:
+    """Judge the WireGuard key that a hit assigns."""
+    value = text[end - 44 : end]
+    if len(set(value)) > 12 and not text[end : end + 1].isalnum():
+        yield Span(end - 44, end, "PRIVATE_KEY", "sp.wireguard", 0.95)
+
+
+def _wrapped(text: str, start: int) -> tuple[int, int] | None:
+    """Find the armored key that is itself encoded as base64, as Kubernetes and CI settings hold it."""
+    found = _BASE64.match(text, start, start + 2 * MAX_BLOCK)
+    if found is None or b"PRIVATE KEY" not in base64.b64decode(found.group()[:80]):
+        return None
+    return found.span()
 
 
 def _putty(text: str, start: int) -> tuple[int, int] | None:

@@ -76,14 +76,27 @@ _IBAN_COUNTRIES = {  # length of the account number: countries
 }
 _IBAN_LENGTHS = {country: length for length, row in _IBAN_COUNTRIES.items() for country in row.split()}
 
-_PHONE = re.compile(r"(?<![\w./])\(?\+?\(?\d[\d ().\-/]{4,22}\d(?![\w]|\.\d|[/-]\d)")
-_PHONE_WORDS = re.compile(
-    r"phone|mobile|\btel\b|tel:|telefon|\bfax|\bcall\b|whatsapp|contact|\bcell\b|\bsms\b", re.IGNORECASE
+_PHONE = re.compile(
+    r"(?<![\w./])\(?\+?\(?\d[\d ().\-/]{4,22}\d(?:[ ,;]{0,2}(?:x|ext\.?:?) ?\d{1,6})?(?![\w]|\.\d|[/-]\d)",
+    re.IGNORECASE,
 )
+_PHONE_WORDS = re.compile(
+    r"phone|mobile|\btel\b|tel:|telefon|\bfax|\bcall\b|whatsapp|contact|\bcell\b|\bsms\b|\bdesk\b|\boffice\b"
+    r"|number (?:is|to)|answering at|messages? to|registered",
+    re.IGNORECASE,
+)
+# Directly before or after the number, with nothing but signs and blanks between.
+_PHONE_SAID = re.compile(
+    r"(?:phone|mobile|\btel|telefon|\bfax|whatsapp|\bcell|\bdesk|\boffice|number is|answering at|messages? to"
+    r"|registered|(?:phone|mobile|cell|fax) ?(?:number|no\.?|nr\.?))[\s:=.#\"'(>]{1,6}\Z",
+    re.IGNORECASE,
+)
+_PHONE_NAMED = re.compile(r"[ -]{1,2}(?:office|fax|mobile|cell|home|desk)\b", re.IGNORECASE)
 _NOT_PHONE = re.compile(
     r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}\b|\d{1,4}\.\d+\Z|\d{1,3}(?:\.\d{1,3}){3}\Z"
 )
 _LAYOUT = re.compile(r"\(\d{3}\) ?\d{3}[-. ]?\d{4}\Z|\d{3}[-.]\d{3}[-.]\d{4}\Z|\d{3} \d{3} \d{4}\Z")
+_EXTENSION = re.compile(r"[ ,;]{0,2}(?:x|ext\.?:?) ?\d{1,6}\Z", re.IGNORECASE)
 _REGIONS = (
     "US",
     "GB",
@@ -169,37 +182,41 @@ def iban_valid(code: str) -> bool:
 
 def phone(text: str, start: int, end: int) -> Iterator[Span]:
     """Judge the first phone number that begins in a hit."""
-    found = _PHONE.search(text, start, min(len(text), end + 16))
+    found = _PHONE.search(text, start, min(len(text), end + 24))
     if found is None or found.start() >= end:
         return
     value = found.group().rstrip("( -./")
     last = found.start() + len(value)
-    digits = "".join(filter(str.isdigit, value))
-    if not 7 <= len(digits) <= 15 or _NOT_PHONE.match(value) or len(set(digits)) < 3:
+    number = _EXTENSION.sub("", value)
+    digits = "".join(filter(str.isdigit, number))
+    if not 7 <= len(digits) <= 15 or _NOT_PHONE.match(number) or len(set(digits)) < 3:
         return
-    score = _phone_score(value, before(text, found.start(), 32))
+    said = _PHONE_SAID.search(text[max(0, found.start() - 32) : found.start()]) or _PHONE_NAMED.match(
+        text, last
+    )
+    score = _phone_score(number, before(text, found.start(), 32), said=said is not None)
     if score:
         yield Span(found.start(), last, "PHONE", "sp.phone", score)
 
 
-def _phone_score(value: str, lead: str) -> float:
-    announced = _PHONE_WORDS.search(lead) is not None
+def _phone_score(value: str, lead: str, *, said: bool) -> float:
+    announced = said or _PHONE_WORDS.search(lead) is not None
+    groups = len(re.findall(r"\d+", value))
     if "+" in value:
-        if "/" in value:
-            return 0.0
-        numbers = _parsed(value, "ZZ")
-        return 0.0 if not numbers else (0.92 if numbers[1] else 0.6 if announced else 0.45)
+        numbers = () if "/" in value else _parsed(value, "ZZ")
+        return 0.0 if not numbers else 0.92 if numbers[1] else 0.6 if announced or groups > 2 else 0.45
     if _LAYOUT.match(value):
         valid = any(_parsed(value, region)[1:] == (True,) for region in ("US", "GB"))
         loose = value[3] in ". " and "(" not in value
-        return (0.85 if announced else 0.4 if loose else 0.6) if valid else (0.35 if announced else 0.0)
-    if not announced:
-        return (
-            0.4
-            if value.startswith("(") and any(_parsed(value, region)[1:] == (True,) for region in _REGIONS)
-            else 0.0
+        score = (0.85 if announced else 0.4 if loose else 0.6) if valid else 0.35 if announced else 0.0
+    elif announced:
+        score = 0.65 if any(_parsed(value, region)[1:] == (True,) for region in _REGIONS) else 0.35
+    else:
+        plausible = value.startswith("(") and any(
+            _parsed(value, region)[1:] == (True,) for region in _REGIONS
         )
-    return 0.65 if any(_parsed(value, region)[1:] == (True,) for region in _REGIONS) else 0.35
+        score = 0.4 if plausible else 0.0
+    return max(score, 0.55) if said and groups > 1 else score
 
 
 def _parsed(value: str, region: str) -> tuple[bool, ...]:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 # From the most to the least specific: a private key explains everything inside it, a generic
 # assignment nothing about its value.
-TYPES = ("PRIVATE_KEY", "EMAIL", "CREDIT_CARD", "IBAN", "IP_ADDRESS", "KEY", "PASSWORD", "PHONE")
+TYPES = (
+    "PRIVATE_KEY",
+    "EMAIL",
+    "CREDIT_CARD",
+    "IBAN",
+    "IP_ADDRESS",
+    "KEY",
+    "PASSWORD",
+    "PHONE",
+    "NAME",
+    "USERNAME",
+)
 _RANK = {name: rank for rank, name in enumerate(TYPES)}
 
 

@@ -14,6 +14,7 @@ of REDACTEDREDACTED..., so that different short secrets share a surrogate.
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase, digits
 
 from stack_platform.scrub.numbers import luhn_valid
@@ -30,7 +31,28 @@ _KEPT = re.compile(
     r"|\A[a-z][a-z0-9+.-]{1,20}://[\w.-]{1,80}/",
     re.DOTALL,
 )
+# What the values of a kind look like when nothing else has been joined to them.
+_PLAIN = {
+    "PHONE": re.compile(r"(?=(?:\D*\d){7})[\d ()+./,;:extEXT-]+"),
+    "CREDIT_CARD": re.compile(r"\d[\d -]{10,40}\d"),
+    "IBAN": re.compile(r"[A-Z]{2}\d\d[A-Z0-9 ]{8,40}"),
+}
 _LEXICON = "REDACTED"
+# Given names of every gender; the family name is made of syllables, and belongs to nobody we know.
+_GIVEN = (
+    "Alex",
+    "Andrea",
+    "Ariel",
+    "Casey",
+    "Jamie",
+    "Jean",
+    "Jordan",
+    "Kim",
+    "Lee",
+    "Morgan",
+    "Robin",
+    "Sam",
+)
 
 
 def surrogate(kind: str, value: str, key: bytes, scope: str = "", attempt: int = 0) -> str:
@@ -40,10 +62,17 @@ def surrogate(kind: str, value: str, key: bytes, scope: str = "", attempt: int =
         return f"user-{draw.bits(32):08x}@example.com"
     if kind == "IP_ADDRESS":
         return _address(value, draw)
+    if kind in _PLAIN and not _PLAIN[kind].fullmatch(value):
+        return _shaped(value, draw)  # joined with something else
     if kind == "PHONE":
         return _phone(value, draw)
     if kind == "CREDIT_CARD":
         return _card(value, draw)
+    if kind == "NAME":
+        return _person(draw)
+    if kind == "USERNAME":
+        body = f"user{draw.bits(16):04x}"
+        return f"{body}{_check_number(body) % 2**16:04x}"
     if kind == "IBAN":
         return value[:2] + "00" + "".join(_drawn(char, draw, hexadecimal=False) for char in value[4:])
     return _shaped(value, draw)
@@ -54,12 +83,20 @@ def is_surrogate(kind: str, value: str) -> bool:
     if kind == "EMAIL":
         return value.endswith("@example.com")
     if kind == "IP_ADDRESS":
-        return value.startswith((*(f"{net}." for net in _NETWORKS), "2001:db8:"))
+        return value.startswith(tuple(f"{net}." for net in _NETWORKS)) or _is_own_ipv6(value)
     number = "".join(filter(str.isdigit, value))
     if kind == "PHONE":
-        return number[-7:-2] == "55501"
+        return number[-7:-2] == "55501" and (len(number) <= 7 or number[-1] == _check_digit(number[:-1]))
     if kind == "CREDIT_CARD":
         return number.startswith("9")
+    if kind == "NAME":
+        given, _, family = value.partition(" ")
+        return given in _GIVEN and family[4:] == _syllables(_check_number(f"{given} {family[:4]}"))
+    if kind == "USERNAME":
+        return (
+            re.fullmatch(r"user[0-9a-f]{8}", value) is not None
+            and value[8:] == f"{_check_number(value[:8]) % 2**16:04x}"
+        )
     if kind == "IBAN":
         return value[2:4] == "00"
     return _is_shaped(value)
@@ -89,6 +126,7 @@ class _Draw:
         return self.bits(16) % limit
 
 
+@lru_cache(maxsize=4096)
 def _alphabet(char: str, *, hexadecimal: bool) -> str:
     """Return the characters that may stand for one; empty for those that stay."""
     if char.isascii():
@@ -122,13 +160,19 @@ def _check_places(value: str, places: list[int], *, hexadecimal: bool) -> list[i
     """Return the last places that together can hold the checksum, or none where the value is too short."""
     taken: list[int] = []
     space = 1
-    varying = [place for place in places if len(_alphabet(value[place], hexadecimal=hexadecimal)) > 1]
-    for place in reversed(varying):
-        if space >= _CHECK_SPACE:
-            break
-        space *= len(_alphabet(value[place], hexadecimal=hexadecimal))
-        taken.append(place)
-    return taken if space >= _CHECK_SPACE and len(varying) - len(taken) >= _MIN_BODY else []
+    body = 0
+    for place in reversed(places):
+        size = len(_alphabet(value[place], hexadecimal=hexadecimal))
+        if size < 2:
+            continue
+        if space < _CHECK_SPACE:
+            space *= size
+            taken.append(place)
+        else:
+            body += 1
+            if body == _MIN_BODY:
+                return taken
+    return []
 
 
 def _checked(value: str, check: list[int], *, hexadecimal: bool) -> str:
@@ -137,8 +181,7 @@ def _checked(value: str, check: list[int], *, hexadecimal: bool) -> str:
     alphabets = [_alphabet(chars[place], hexadecimal=hexadecimal) for place in check]
     for place, alphabet in zip(check, alphabets, strict=True):
         chars[place] = alphabet[0]
-    body = "".join(chars).encode("utf-8", "surrogatepass")
-    number = int.from_bytes(hashlib.blake2b(body, digest_size=16, key=_CHECK_KEY).digest(), "big")
+    number = _check_number("".join(chars))
     for place, alphabet in zip(check, alphabets, strict=True):
         number, index = divmod(number, len(alphabet))
         chars[place] = alphabet[index]
@@ -168,21 +211,48 @@ def _is_shaped(value: str) -> bool:
     return False
 
 
+def _person(draw: _Draw) -> str:
+    given, family = _GIVEN[draw.below(len(_GIVEN))], _syllables(draw.below(60 * 60)).capitalize()
+    return f"{given} {family}{_syllables(_check_number(f'{given} {family}'))}"
+
+
+def _syllables(number: int) -> str:
+    """Spell a number as two syllables."""
+    first, second = number % 60, number // 60 % 60
+    return "".join("bdfgklmnprst"[value // 5] + "aeiou"[value % 5] for value in (first, second))
+
+
 def _address(value: str, draw: _Draw) -> str:
     if ":" in value:
-        return "2001:db8:" + ":".join(f"{draw.bits(16):x}" for _ in range(6))
+        body = "2001:db8:" + ":".join(f"{draw.bits(16):x}" for _ in range(5))
+        return f"{body}:{_check_number(body) % 2**16:x}"
     return f"{_NETWORKS[draw.below(len(_NETWORKS))]}.{1 + draw.below(254)}"
 
 
 def _phone(value: str, draw: _Draw) -> str:
-    """Keep the layout and the leading digit, end in 555-01xx."""
+    """Keep the layout and the leading digit, end in 555-01xx with a check digit."""
     places = [place for place, char in enumerate(value) if char.isdigit()]
     chars = list(value)
     for place in places[1:-7]:
         chars[place] = digits[draw.below(10)]
-    for place, char in zip(places[-7:], f"55501{draw.below(100):02d}", strict=True):
+    for place, char in zip(places[-7:-1], f"55501{draw.below(10)}", strict=True):
         chars[place] = char
+    chars[places[-1]] = _check_digit("".join(chars[place] for place in places[:-1]))
     return "".join(chars)
+
+
+def _check_number(body: str) -> int:
+    digest = hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=16, key=_CHECK_KEY)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _check_digit(number: str) -> str:
+    return digits[_check_number(number) % 10]
+
+
+def _is_own_ipv6(value: str) -> bool:
+    body, _, last = value.rpartition(":")
+    return value.startswith("2001:db8:") and last == f"{_check_number(body) % 2**16:x}"
 
 
 def _card(value: str, draw: _Draw) -> str:

@@ -11,6 +11,7 @@ from assets.definitions import defs
 from assets.partitions import LANGUAGES
 from resources.policies import PoliciesResource
 from resources.source import SourceResource
+from stack_platform.corpus.checks import licenses_allowed
 from stack_platform.corpus.stages import STAGES
 from tests.assets.conftest import Platform, checks_of, metadata_of
 
@@ -118,6 +119,19 @@ def test_a_failing_check_blocks_what_comes_after(platform: Platform, monkeypatch
     assert not result.success
     assert checks_of(result)["license_filtered.no_copyleft_row"] is False
     assert platform.lake.open().latest("deduplicated", "Python") is None
+
+
+def test_checks_judge_by_the_policy_of_the_run(platform: Platform, tmp_path: Path) -> None:
+    """What a policy lets in, its check accepts; the same rows fail under another policy."""
+    policy = tmp_path / "licenses.toml"
+    policy.write_text('keep = ["permissive", "no_license", "non_permissive", "unknown"]\n')
+    platform.settings["policies"] = {"config": {"licenses": str(policy)}}
+    platform.run("snapshot")
+    kept = platform.run("corpus", "Python")
+    assert checks_of(kept)["license_filtered.no_copyleft_row"]
+    found = licenses_allowed(platform.lake.open(), "Python")
+    assert not found.passed
+    assert "GPL-3.0-only" in found.details
 
 
 def test_every_check_is_defined_on_an_asset_of_ours() -> None:

@@ -1,8 +1,9 @@
 import datasketch
 import numpy as np
 
+from stack_platform.dedup.grouping import equal_lanes
 from stack_platform.dedup.kernels import compiled, condense
-from stack_platform.dedup.matching import equal_lanes, rank_by_rarity, shared_hashes, similarity
+from stack_platform.dedup.matching import rank_by_rarity, shared_hashes, similarity
 
 
 def test_a_function_whose_machine_code_can_be_kept_nowhere_still_compiles():

@@ -2,7 +2,8 @@ import pyarrow as pa
 import pytest
 
 from stack_platform.errors import SchemaError
-from stack_platform.scrub.audit import RESCAN_SCHEMA, SPANS_SCHEMA, rescan, scrub_batch
+from stack_platform.scrub.audit import RESCAN_SCHEMA, SPANS_SCHEMA, counts, rescan, scrub_batch
+from stack_platform.scrub.policy import Allowance, Policy
 from stack_platform.scrub.redact import ScrubConfig, scrub_text
 
 
@@ -68,3 +69,33 @@ def test_a_scrubbed_batch_passes_the_rescan_and_a_raw_one_does_not(batch):
 def test_a_missing_column_is_named():
     with pytest.raises(SchemaError, match="needs the columns content, path"):
         scrub_batch(pa.RecordBatch.from_pydict({"content_id": ["a"]}))
+
+
+def test_the_account_names_contents_by_their_swhid(batch):
+    _, spans = scrub_batch(batch)
+    assert spans["swhid"][0].as_py() == "swh:1:cnt:id0"
+
+
+def test_counts_sum_the_account_up(batch, samples):
+    _, spans = scrub_batch(batch)
+    summed = counts(spans, top=3)
+    assert summed["spans"] == len(samples)
+    assert summed["by_type"]["EMAIL"] == 2
+    assert summed["characters"] == sum(len(sample.value) for sample in samples.values())
+    assert len(summed["top_rules"]) == 3
+
+
+def test_surrogates_within_a_repository_need_its_name(batch):
+    config = ScrubConfig(scope="repository")
+    with pytest.raises(SchemaError, match="repo_name"):
+        scrub_batch(batch, config)
+    names = pa.array([f"r{place % 2}" for place in range(batch.num_rows)])
+    named = batch.append_column("repo_name", names)
+    assert scrub_batch(named, config)[1]["surrogate"] != scrub_batch(named)[1]["surrogate"]
+
+
+def test_what_a_policy_allows_does_not_fail_the_rescan(batch):
+    allowed = Policy(allow=(Allowance("path", "*", "all of it is invented"),))
+    assert rescan(batch, ScrubConfig(policy=allowed)).num_rows == 0
+    without_mail = rescan(batch, ScrubConfig(policy=Policy("balanced", {"EMAIL": 2})))
+    assert "EMAIL" not in without_mail["type"].to_pylist()

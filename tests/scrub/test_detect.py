@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_platform.errors import ConfigError
-from stack_platform.scrub.detect import SENSITIVITIES, find_spans
+from stack_platform.scrub.detect import find_spans
+from stack_platform.scrub.policy import LEVELS, Policy
 from stack_platform.scrub.spans import TYPES
 
 
@@ -42,7 +43,12 @@ def test_places_count_code_points(sample):
         "id = 4111111111111112",
         "created_at = 1600000033",
         "date 2024-01-31 12:00",
-        "call 212-555-0123",
+        "call me at 10:30",
+        "postgres://postgres:" + "postgres@localhost/",
+        '"minipass": "^7.1.3"',
+        "schemaKey = 'DOC_Vector_5_32'",
+        "API_SECRET=" + "abcdefghijklmnopqrstuvwxyz123456",
+        "d3a4b6c8 2.83 3.51.98.32",
         'password = "<choose one>"',
         'password = "${ORDERS_PASSWORD}"',
         'password = os.environ["ORDERS_PASSWORD"]',
@@ -65,10 +71,20 @@ def test_what_only_looks_sensitive_is_left_alone(text):
     assert found(text) == []
 
 
-def test_private_addresses_count_only_when_paranoid():
-    text = "gateway 192.168.17.1\n"
-    assert found(text, sensitivity="strict") == []
-    assert found(text, sensitivity="paranoid") == [("IP_ADDRESS", "192.168.17.1")]
+def test_addresses_of_ones_own_network_count_where_they_are_announced():
+    assert found("gateway 192.168.17.1\n") == []
+    assert found("gateway 192.168.17.1\n", sensitivity="strict") == [("IP_ADDRESS", "192.168.17.1")]
+    assert found("connect to 192.168.17.1\n") == [("IP_ADDRESS", "192.168.17.1")]
+
+
+@pytest.mark.parametrize("text", ["net 10.0.0.0/8", "mask 255.255.255.0", "fe80::/10", "ff02::1"])
+def test_constants_of_networks_are_left_to_the_strict(text):
+    assert found(text) == []
+
+
+@pytest.mark.parametrize("text", ["host 127.0.0.1", "listen ::1", "bind 0.0.0.0"])
+def test_the_own_machine_is_never_an_address_of_somebody(text):
+    assert found(text, sensitivity="paranoid") == []
 
 
 def test_a_bare_long_token_counts_only_when_paranoid(samples):
@@ -100,7 +116,7 @@ def test_a_higher_sensitivity_finds_what_a_lower_one_finds(sample):
     text = f"x = 1\n{sample.text}y = 2\n"
     covered = [
         {place for span in find_spans(text, sensitivity=name) for place in range(span.start, span.end)}
-        for name in SENSITIVITIES
+        for name in LEVELS
     ]
     assert all(low <= high for low, high in pairwise(covered))
 
@@ -124,7 +140,7 @@ def ordinary_seconds():
 
 def seconds(text):
     began = time.process_time()
-    find_spans(text, sensitivity="strict")
+    find_spans(text, "a.py", sensitivity="strict")
     return time.process_time() - began
 
 
@@ -142,6 +158,10 @@ HOSTILE = [
     "eyJ",
     "://a:",
     "::",
+    "AKIA",
+    "twilio ",
+    "a_",
+    "LS0tLS1CRUdJTi",
     "-" * 5 + "BEGIN ",
     "+1",
     "é",
@@ -159,6 +179,11 @@ DENSE = {
     "e-mail": "a@b.co ",
     "phone": "+14155550199 ",
     "password": 'password="hunter' + '22" ',
+    "environment": "PASSWORD=",
+    "values in values": "secret=a1::",
+    "paths in values": "key=a1/",
+    "addresses": "1.2.3.4,",
+    "author": "# Author: A B ",
     "key": "-" * 5 + "BEGIN PRIVATE" + " KEY" + "-" * 5 + "\n",
 }
 
@@ -167,3 +192,42 @@ DENSE = {
 def test_time_is_linear_in_the_number_of_hits(unit):
     short, long = (min(seconds(unit * n) for _ in range(2)) for n in (500, 2000))
     assert long < 12 * short + 0.1
+
+
+def test_a_custom_rule_finds_what_only_its_organization_knows():
+    from stack_platform.scrub.policy import Rule
+
+    policy = Policy(rules=(Rule("acme.ticket", "ACME-([0-9]{8})", "KEY", 0.95),))
+    (span,) = find_spans("see é ACME-12345678", policy=policy)
+    assert ("see é ACME-12345678"[span.start : span.end], span.rule) == ("12345678", "acme.ticket")
+    assert find_spans("see ACME-12345678") == []
+
+
+def test_a_rule_that_needs_lookaround_is_refused():
+    from stack_platform.scrub.policy import Rule
+
+    with pytest.raises(ConfigError, match="lookaround"):
+        find_spans("x", policy=Policy(rules=(Rule("acme.look", "(?<=a)bcd"),)))
+
+
+def test_thresholds_of_ones_own_win_over_the_level(samples):
+    text = samples["email"].text
+    assert find_spans(text, policy=Policy("balanced", {"EMAIL": 2.0})) == []
+    assert find_spans("gateway 192.168.17.1\n", policy=Policy("balanced", {"IP_ADDRESS": 0.4}))
+
+
+def test_what_is_allowed_stays(samples):
+    from stack_platform.scrub.policy import Allowance
+
+    sample = samples["email"]
+    for kind, matcher in {
+        "value": sample.value,
+        "pattern": r".*@analytical-engine\.org",
+        "path": "tests/*",
+        "rule": "sp.em*",
+    }.items():
+        policy = Policy(allow=(Allowance(kind, matcher, "invented"),))
+        assert find_spans(sample.text, "tests/a.py", policy=policy) == []
+    assert find_spans(
+        sample.text, "src/a.py", policy=Policy(allow=(Allowance("path", "tests/*", "invented"),))
+    )
