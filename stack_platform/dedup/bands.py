@@ -62,7 +62,7 @@ def colliding(
     """Tell which of the chosen rows of keys (n, bands) share the key of a band with any of `others` (m, bands)."""
     from stack_platform.dedup.grouping import meet
 
-    words = 1 << max(5, (16 * len(others)).bit_length() - 5)
+    words = 1 << max(5, (64 * len(others)).bit_length() - 5)
     filters = np.zeros((keys.shape[1], words), np.uint32)
     for band in range(keys.shape[1]):
         bits = others[:, band] & np.uint32(32 * words - 1)
