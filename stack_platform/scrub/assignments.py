@@ -93,6 +93,8 @@ def _assignment_score(name: str, value: str, op: str, *, quoted: bool) -> float:
         return 0.0
     if _SCHEME.match(value) or _RELEASE.match(value):
         return 0.0  # the rule for URL passwords finds the place
+    if not op and name.lower() == "pass":
+        return 0.0  # the verb: pass "x" to f
     password = PASSWORD_NAME.search(name) is not None
     if _CODE.match(value) and not (quoted and (entropy(value) > 3.8 or password) and digit_count(value) >= 1):
         return 0.0

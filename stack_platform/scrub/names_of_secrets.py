@@ -13,7 +13,8 @@ STRONG_NAME = re.compile(
 PUBLIC_NAME = re.compile(
     r"(?:public|primary|foreign|sort|cache|partition|index|row|column|dict|map|group|object|s3|bucket|translation|i18n"
     r"|idempotency|routing|hot|short|license|verify|signing_?cert)[_-]?(?:key|token)|keyboard|keyword|keycode|key_?code|key_?name"
-    r"|key_?id|key_?vault|sha-?\d|md5|checksum|digest|author|tokeni[sz]|bypass|passenger|compass|passive|passage|jsonwebtoken|accessor|accessib"
+    r"|key_?id|key_?vault|sha-?\d|md5|checksum|digest|author|tokeni[sz]|bypass|pass(?:es|ed|ing)\b|pass_?(?:dict|manager|list|through|over|by|config|fn|func|count)\b|passenger|compass|passive|passage|jsonwebtoken|accessor|accessib"
+    r"|spdx|licen[sc]e(?![_ -]?(?:key|secret|token))"
     r"|[._-][Uu]r[il]\W{0,4}\Z"
     r"|(?:[_-]|(?<=[a-z]))(?:[Tt]ype|[Uu]r[il]|[Pp]ath|[Ff]ile(?:name)?|[Ff]ield|[Ll]abel|[Ll]en(?:gth)?|[Ss]ize|[Cc]ount"
     r"|[Ee]xpir\w*|ttl|[Ff]ormat|[Hh]int|[Pp]rompt|[Pp]olicy|[Hh]eader|[Pp]aram(?:eter)?|[Cc]lass|[Rr]egex|[Pp]attern"

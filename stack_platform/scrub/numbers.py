@@ -25,9 +25,11 @@ _CARD_WORDS = re.compile(
 )
 _NOT_CARD = re.compile(
     r"\bid\b|_id\b|time|stamp|seed|hash|size|offset|crc|serial|isbn|ean|gtin|build|version|[eE][+-]?$|[\d.][,;] ?$|#$"
-    r"|\b0[xX]$|duration|bytes|count|phone|imei",
+    r"|\b0[xX]$|duration|bytes|count|phone|imei|rng|random|[*+/]\s?$",
     re.IGNORECASE,
 )
+_GROUP_BEFORE = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}[ -]\Z")
+_GROUP_AFTER = re.compile(r"\s[0-9A-Fa-f]{4}\b")
 _FROM_12, _FROM_14, _FROM_16 = (frozenset(range(low, 20)) for low in (12, 14, 16))
 _ISSUERS = (  # network: leading digits from, to, lengths
     ("Visa", 4, 4, frozenset((13, 16, 19))),
@@ -137,6 +139,8 @@ def card(text: str, start: int, end: int) -> Iterator[Span]:
     if len(set(digits)) < 2 or not luhn_valid(digits) or not _issued(digits):
         return
     lead = before(text, found.start())
+    if _GROUP_BEFORE.search(lead) or _GROUP_AFTER.match(text, found.end()):
+        return  # a table of groups
     if len(digits) < 13 and not _CARD_WORDS.search(lead):
         return
     if _CARD_WORDS.search(lead):

@@ -79,7 +79,8 @@ def _token_score(value: str) -> float:
         return 0.0
     if figures == len(value) or bits < 2.8:
         return 0.3
-    drawn = is_random(value) or value.count("_") < 2
+    parts = re.split(r"[_-]", value)  # a name in several words has none that looks drawn
+    drawn = len(parts) == 1 or is_random(max(parts, key=len))
     return 0.55 if len(value) >= 16 and bits >= 3.0 and drawn else 0.4
 
 
@@ -90,6 +91,8 @@ def service(text: str, start: int, end: int) -> Iterator[Span]:
         if found.start() >= end or (len(value) < 16 and not STRONG_NAME.search(text[start : found.start()])):
             continue
         low = found.end() - len(value)
+        if low <= start + 1:
+            continue  # a longer name that begins like that of the service
         drawn = UUID.match(value) or is_random(value) or (len(value) >= 20 and digit_count(value) >= 4)
         if not drawn or is_identifier(value) or value.count("/") > 2:
             continue
@@ -132,15 +135,16 @@ def token(text: str, start: int, end: int) -> Iterator[Span]:
     """Judge a long token that nothing announces."""
     low = start if start == 0 and (text[0].isalnum() or text[0] in "+/_=-") else start + 1
     found = _TOKEN.match(text, low, min(len(text), end + 300))
-    if found is None or in_hash_context(text, low):
+    if found is None:
         return
+    first = low
     # In `name=token` the token begins behind the last sign that no padding follows.
     low = found.start() + found.group().rstrip("=").rfind("=") + 1
     value = text[low : found.end()]
     figures = digit_count(value)
     if len(value) < 20 or figures < 2 or figures == len(value) or value.count("/") > 3:
         return
-    if is_identifier(value) or is_placeholder(value) or is_alphabet(value):
+    if is_identifier(value) or in_hash_context(text, first) or is_placeholder(value) or is_alphabet(value):
         return
     bits = entropy(value)
     lead = before(text, low, 80)

@@ -44,6 +44,14 @@ PIECES = st.one_of(
             "tel: ",
             "secret ",
             "<KEY>",
+            "# Author: ",
+            "Ada Lovelace",
+            "/home/gmurdock/",
+            "TODO(gmurdock)",
+            ";password=",
+            "connect to ",
+            "twilio ",
+            "é😀",
         ]
     ),
     st.text("abcXYZ0189.:@/-_+=%\\", max_size=24),
@@ -58,8 +66,9 @@ def test_any_mixture_of_secrets_is_scrubbed_for_good(data, samples):
     )
     text = "".join(data.draw(st.lists(st.one_of(PIECES, secrets), max_size=12)))
     config = ScrubConfig(data.draw(st.sampled_from(list(LEVELS))), data.draw(st.sampled_from(MODES)))
-    once = scrub_text(text, "", config)
-    assert scrub_text(once.text, "", config).text == once.text
+    path = data.draw(st.sampled_from(["", "a.py", "a.env", "a.json", "go.sum"]))
+    once = scrub_text(text, path, config)
+    assert scrub_text(once.text, path, config).text == once.text
     rebuilt, last = "", 0
     for span, replacement in zip(once.spans, once.replacements, strict=True):
         rebuilt += text[last : span.start] + replacement

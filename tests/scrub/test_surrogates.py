@@ -100,3 +100,11 @@ def test_short_secrets_share_the_word_redacted():
 @given(st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=16, max_size=40))
 def test_an_ordinary_value_is_no_surrogate(value):
     assert not is_surrogate("KEY", value)
+
+
+@pytest.mark.parametrize("kind", ["PHONE", "CREDIT_CARD", "IBAN"])
+def test_a_number_joined_with_something_else_is_replaced_by_shape(kind):
+    value = "4111111111111111/ab=cd"
+    made = surrogate(kind, value, KEY)
+    assert (len(made), made[16], made[19]) == (len(value), "/", "=")
+    assert made != value
