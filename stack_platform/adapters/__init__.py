@@ -7,32 +7,170 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stack_platform.adapters.config import LoraConfig, PeftConfig, TaskType
-    from stack_platform.adapters.model import PeftModel, PeftModelForCausalLM, get_peft_model
+    from stack_platform.adapters.auto import (
+        AutoPeftModel,
+        AutoPeftModelForCausalLM,
+        AutoPeftModelForFeatureExtraction,
+        AutoPeftModelForQuestionAnswering,
+        AutoPeftModelForSeq2SeqLM,
+        AutoPeftModelForSequenceClassification,
+        AutoPeftModelForTokenClassification,
+    )
+    from stack_platform.adapters.configs.fields import PeftConfig, PeftType, TaskType
+    from stack_platform.adapters.configs.lora import AdaLoraConfig, EvaConfig, LoftQConfig, LoraConfig
+    from stack_platform.adapters.configs.lycoris import LoHaConfig, LoKrConfig
+    from stack_platform.adapters.configs.orthogonal import BOFTConfig, OFTConfig
+    from stack_platform.adapters.configs.prompts import (
+        PrefixTuningConfig,
+        PromptEncoderConfig,
+        PromptEncoderReparameterizationType,
+        PromptLearningConfig,
+        PromptTuningConfig,
+        PromptTuningInit,
+        XLoraConfig,
+    )
+    from stack_platform.adapters.configs.vectors import IA3Config, TrainableTokensConfig, VeraConfig
+    from stack_platform.adapters.eva import initialize_lora_eva_weights
+    from stack_platform.adapters.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
+    from stack_platform.adapters.model import PeftModel
+    from stack_platform.adapters.optimizers import create_loraplus_optimizer
+    from stack_platform.adapters.quantized import prepare_model_for_kbit_training
+    from stack_platform.adapters.state import get_peft_model_state_dict, set_peft_model_state_dict
+    from stack_platform.adapters.status import get_layer_status, get_model_status
+    from stack_platform.adapters.tasks import (
+        PeftModelForCausalLM,
+        PeftModelForFeatureExtraction,
+        PeftModelForQuestionAnswering,
+        PeftModelForSeq2SeqLM,
+        PeftModelForSequenceClassification,
+        PeftModelForTokenClassification,
+        get_peft_model,
+    )
 
 __all__ = [
+    "AdaLoraConfig",
+    "AutoPeftModel",
+    "AutoPeftModelForCausalLM",
+    "AutoPeftModelForFeatureExtraction",
+    "AutoPeftModelForQuestionAnswering",
+    "AutoPeftModelForSeq2SeqLM",
+    "AutoPeftModelForSequenceClassification",
+    "AutoPeftModelForTokenClassification",
+    "BOFTConfig",
+    "EvaConfig",
+    "IA3Config",
+    "LoHaConfig",
+    "LoKrConfig",
+    "LoftQConfig",
     "LoraConfig",
+    "OFTConfig",
     "PeftConfig",
     "PeftModel",
     "PeftModelForCausalLM",
+    "PeftModelForFeatureExtraction",
+    "PeftModelForQuestionAnswering",
+    "PeftModelForSeq2SeqLM",
+    "PeftModelForSequenceClassification",
+    "PeftModelForTokenClassification",
+    "PeftType",
+    "PrefixTuningConfig",
+    "PromptEncoderConfig",
+    "PromptEncoderReparameterizationType",
+    "PromptLearningConfig",
+    "PromptTuningConfig",
+    "PromptTuningInit",
     "TaskType",
+    "TrainableTokensConfig",
+    "VeraConfig",
+    "XLoraConfig",
+    "create_loraplus_optimizer",
+    "get_layer_status",
+    "get_model_status",
     "get_peft_model",
+    "get_peft_model_state_dict",
+    "hotswap_adapter",
+    "initialize_lora_eva_weights",
+    "prepare_model_for_compiled_hotswap",
+    "prepare_model_for_kbit_training",
+    "set_peft_model_state_dict",
 ]
 
 _HOMES = {
-    "LoraConfig": "config",
-    "PeftConfig": "config",
-    "PeftModel": "model",
-    "PeftModelForCausalLM": "model",
-    "TaskType": "config",
-    "get_peft_model": "model",
+    "auto": (
+        "AutoPeftModel",
+        "AutoPeftModelForCausalLM",
+        "AutoPeftModelForFeatureExtraction",
+        "AutoPeftModelForQuestionAnswering",
+        "AutoPeftModelForSeq2SeqLM",
+        "AutoPeftModelForSequenceClassification",
+        "AutoPeftModelForTokenClassification",
+    ),
+    "configs.fields": (
+        "PeftConfig",
+        "PeftType",
+        "TaskType",
+    ),
+    "configs.lora": (
+        "AdaLoraConfig",
+        "EvaConfig",
+        "LoftQConfig",
+        "LoraConfig",
+    ),
+    "configs.lycoris": (
+        "LoHaConfig",
+        "LoKrConfig",
+    ),
+    "configs.orthogonal": (
+        "BOFTConfig",
+        "OFTConfig",
+    ),
+    "configs.prompts": (
+        "PrefixTuningConfig",
+        "PromptEncoderConfig",
+        "PromptEncoderReparameterizationType",
+        "PromptLearningConfig",
+        "PromptTuningConfig",
+        "PromptTuningInit",
+        "XLoraConfig",
+    ),
+    "configs.vectors": (
+        "IA3Config",
+        "TrainableTokensConfig",
+        "VeraConfig",
+    ),
+    "eva": ("initialize_lora_eva_weights",),
+    "hotswap": (
+        "hotswap_adapter",
+        "prepare_model_for_compiled_hotswap",
+    ),
+    "model": ("PeftModel",),
+    "optimizers": ("create_loraplus_optimizer",),
+    "quantized": ("prepare_model_for_kbit_training",),
+    "state": (
+        "get_peft_model_state_dict",
+        "set_peft_model_state_dict",
+    ),
+    "status": (
+        "get_layer_status",
+        "get_model_status",
+    ),
+    "tasks": (
+        "PeftModelForCausalLM",
+        "PeftModelForFeatureExtraction",
+        "PeftModelForQuestionAnswering",
+        "PeftModelForSeq2SeqLM",
+        "PeftModelForSequenceClassification",
+        "PeftModelForTokenClassification",
+        "get_peft_model",
+    ),
 }
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -3,14 +3,16 @@
 A folder holds, in this order of writing:
 
 1. `adapter_model.safetensors`: metadata {"format": "pt"}; one tensor per key
-   `base_model.model.<module path>.<tensor>.weight`, with no adapter name in it: lora_A [r, in], lora_B [out, r].
+   `base_model.model.<module path>.<tensor>`, with no adapter name in it, such as `….q_proj.lora_A.weight` [r, in].
 2. `adapter_config.json`: the fields of the configuration, keys sorted, indented by two spaces.
+3. `adapter_provenance.json`, where it is asked for: SHA-256 of the two, and where the adapter comes from; PEFT and
+   vLLM do not look at it. Where it is there, reading checks the two against it.
 
 The same adapter gives the same bytes, whatever the hash seed. Other files in the folder are left alone.
 
-Writing: both files are completed and synced in a temporary folder inside the target; renaming that folder to
+Writing: all files are completed and synced in a temporary folder inside the target; renaming that folder to
 `.adapter_pending` is the commit; then each file is moved to its place and the empty folder goes. A save killed
-before the commit leaves the old checkpoint, one killed after it the new one: `read_adapter` prefers pending
+before the commit leaves the old checkpoint, one killed after it the new one: `read_tensors` prefers pending
 files and the next save finishes the move. What a killed save can leave behind is one hidden folder. Only a
 reader that does not know `.adapter_pending` (PEFT) can see one new and one old file, and only after a kill
 between the two moves.
@@ -19,52 +21,51 @@ Reading: a key that is missing, a key too many, a wrong shape or a truncated fil
 PEFT 0.21.2 warns, and keeps random values for what is missing.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from stack_platform.adapters.config import CONFIG_NAME, LoraConfig, PeftConfig, parse_config
+from stack_platform.adapters.config import parse_config
+from stack_platform.adapters.configs.fields import CONFIG_NAME, PeftConfig
+from stack_platform.adapters.hub import local_folder
 from stack_platform.errors import AdapterError
 
 WEIGHTS_NAME = "adapter_model.safetensors"
+PROVENANCE_NAME = "adapter_provenance.json"
 _PENDING = ".adapter_pending"
-_PREFIX = "base_model.model."
-_SUFFIX = ".weight"
 _KEYS_SHOWN = 3
 
 
-def tensor_key(path: str, name: str) -> str:
-    """Return the key of a tensor in the file.
-
-    >>> tensor_key("layers.0.q_proj", "lora_A")
-    'base_model.model.layers.0.q_proj.lora_A.weight'
-    """
-    return f"{_PREFIX}{path}.{name}{_SUFFIX}"
-
-
 def write_adapter(
-    folder: str | Path, config: LoraConfig, tensors: Mapping[str, Mapping[str, Tensor]]
+    folder: str | Path,
+    config: PeftConfig,
+    tensors: Mapping[str, Tensor],
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an adapter, module path to tensor name to tensor, over whatever adapter the folder held.
+    """Write an adapter, its tensors by key, over whatever adapter the folder held.
 
     Raises: AdapterError when the folder is a file or cannot be written to.
     """
-    flat = {
-        tensor_key(path, name): tensor.detach().cpu().contiguous()
-        for path, named in tensors.items()
-        for name, tensor in named.items()
-    }
+    # tensors that share memory, as tied ones do, are written once for each key
+    flat = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     contents = {
         WEIGHTS_NAME: save_tensors(flat, metadata={"format": "pt"}),  # sorts the tensors itself
         CONFIG_NAME: config.to_json(),
     }
+    if provenance is not None:
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        record = {"files": digests, "provenance": dict(provenance)}
+        contents[PROVENANCE_NAME] = json.dumps(record, indent=2, sort_keys=True).encode()
     try:
         _commit(Path(folder), contents)
     except OSError as error:
@@ -73,31 +74,46 @@ def write_adapter(
         ) from error
 
 
-def read_config(folder: str | Path) -> PeftConfig:
-    """Read the configuration of an adapter folder.
+def read_config(folder: str | Path, **hub: Any) -> PeftConfig:
+    """Read the configuration of an adapter folder, or of a hub repository.
 
     Raises: AdapterError when it is absent, damaged, or asks for what this release lacks.
     """
-    return parse_config(_read(Path(folder), CONFIG_NAME), str(Path(folder) / CONFIG_NAME))
+    place = local_folder(folder, **hub)
+    return parse_config(_read(place, CONFIG_NAME), str(place / CONFIG_NAME))
 
 
-def read_adapter(
-    folder: str | Path, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
-) -> dict[str, dict[str, Tensor]]:
-    """Read the tensors of an adapter folder: module path to tensor name to tensor, exactly those of `shapes`.
+def read_tensors(
+    folder: str | Path, shapes: Mapping[str, tuple[int, ...]], optional: Iterable[str] = (), **hub: Any
+) -> dict[str, Tensor]:
+    """Read the tensors of an adapter folder by key: exactly those of `shapes`, and `optional` ones that are there.
 
-    Raises: AdapterError when the file is damaged, or a tensor is missing, too many, misshapen or not
-    floating point.
+    Raises: AdapterError when the file is damaged, or a tensor is missing, too many or misshapen.
     """
-    source = str(Path(folder) / WEIGHTS_NAME)
+    place = local_folder(folder, **hub)
+    source = str(place / WEIGHTS_NAME)
+    content = _read(place, WEIGHTS_NAME)
+    _check_digests(place, content)
     try:
-        found = load_tensors(_read(Path(folder), WEIGHTS_NAME))
+        found: dict[str, Tensor] = load_tensors(content)
     except SafetensorError as error:
         raise AdapterError(f"{source} is damaged ({error}); copy or save the adapter again") from error
-    expected = {tensor_key(p, n): (p, n, s) for p, named in shapes.items() for n, s in named.items()}
-    _check_keys(source, expected.keys(), found.keys())
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for key, (path, name, shape) in expected.items():
+    check_tensors(source, found, shapes, optional)
+    return found
+
+
+def check_tensors(
+    source: str,
+    found: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    optional: Iterable[str] = (),
+) -> None:
+    """Check that tensors are exactly those of `shapes`.
+
+    Raises: AdapterError naming those missing, too many, misshapen or not floating point.
+    """
+    _check_keys(source, shapes.keys(), found.keys() - set(optional))
+    for key, shape in shapes.items():
         tensor = found[key]
         if tuple(tensor.shape) != shape:
             raise AdapterError(
@@ -106,8 +122,6 @@ def read_adapter(
             )
         if not tensor.is_floating_point():
             raise AdapterError(f"{source}: {key} holds {tensor.dtype}, not floating point; save it again")
-        tensors.setdefault(path, {})[name] = tensor
-    return tensors
 
 
 def _check_keys(source: str, expected: Iterable[str], found: Iterable[str]) -> None:
@@ -122,6 +136,23 @@ def _check_keys(source: str, expected: Iterable[str], found: Iterable[str]) -> N
             f"{source}: {' and '.join(problems)}; load it into the model it was trained on, with its own "
             "adapter_config.json"
         )
+
+
+def _check_digests(folder: Path, weights: bytes) -> None:
+    try:
+        record = json.loads(_read(folder, PROVENANCE_NAME))["files"]
+    except AdapterError:  # there is none
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"{folder / PROVENANCE_NAME} is damaged ({error}); delete it, or save again"
+        ) from error
+    for name, content in ((WEIGHTS_NAME, weights), (CONFIG_NAME, _read(folder, CONFIG_NAME))):
+        if record.get(name) != hashlib.sha256(content).hexdigest():
+            raise AdapterError(
+                f"{folder / name} is not what was saved: its SHA-256 is not the one in {PROVENANCE_NAME}; copy "
+                f"it again, or delete {PROVENANCE_NAME} if it was changed on purpose"
+            )
 
 
 def _some(keys: list[str]) -> str:

@@ -1,131 +1,271 @@
 """Walk a model once and put adapters on the layers a configuration names.
 
-All checks come before the first change: when `inject` raises, the model is as it was.
+All checks come before the first change: when `resolve` or `shapes_of` raises, the model is as it was.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stack_platform.adapters.config import LoraConfig
-from stack_platform.adapters.initial import INITIALS
-from stack_platform.adapters.layer import AdaptedLayer, Adapter
+from stack_platform.adapters.configs.fields import PeftConfig
+from stack_platform.adapters.configs.vectors import IA3Config
+from stack_platform.adapters.defaults import feedforward_outputs
+from stack_platform.adapters.kinds import ATTENTION, UNCALLED_LINEAR, Kind, kind_of, parameter_kind
+from stack_platform.adapters.layer import AdaptedLayer, Switch
+from stack_platform.adapters.saved import SavedModule, TokenAdapter
 from stack_platform.adapters.targets import ModuleNames, Target, find_targets, resolve_targets
-from stack_platform.adapters.weights import is_adaptable, is_fan_in_fan_out, weight_of
+from stack_platform.adapters.variants.table import METHODS, VARIANTS, adapter_of, variant_of
+from stack_platform.adapters.variants.variant import Adapter, Shapes, Site
+from stack_platform.adapters.weights import compute_dtype, is_adaptable, is_fan_in_fan_out
 from stack_platform.errors import AdapterError
 
 AdapterTensors = Mapping[str, Mapping[str, Tensor]]
 """Module path to tensor name to tensor."""
 
 
-def module_names(model: nn.Module) -> ModuleNames:
-    """List the layers of a model that an adapter can change, adapted ones included, and its other modules."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One adapter on one layer, before it is made."""
+
+    key: str
+    """Path of the adapted layer once all of them are there, as files have it."""
+    module: nn.Module
+    """The base layer."""
+    kind: Kind
+    """What it computes."""
+    adapter: Adapter
+    """What will be put on it."""
+    shapes: Shapes
+    """The shape of each tensor by name."""
+    parent: str
+    """Path of the module to wrap, in the model as it is now."""
+
+
+def module_names(model: nn.Module, config: PeftConfig | None = None) -> ModuleNames:
+    """List the layers of a model that a method can change, adapted ones included, and its other modules."""
+    kinds = _kinds(config)
     adaptable: list[str] = []
+    linear, narrowing, ungrouped, parameters = set(), set(), set(), []
     others: dict[str, str] = {}
-    inside: str | None = None
-    head_module = _output_head(model)
-    head: str | None = None
-    for path, module in model.named_modules():
-        if module is head_module:
-            head = path
-        if inside is not None and path.startswith(inside):
-            continue
-        if isinstance(module, AdaptedLayer):
-            inside = f"{path}."
+    head_module, embedding_module = _output_head(model), _input_embedding(model)
+    head = embedding = None
+    for path, module in _walk(model):
+        base = base_of(module)
+        head = path if base is base_of(head_module) and base is not None else head
+        embedding = path if base is base_of(embedding_module) and base is not None else embedding
+        kind = kind_of(base)
+        if kind is not None and kind.name in kinds and is_adaptable(base):
             adaptable.append(path)
-        elif is_adaptable(module):
-            adaptable.append(path)
+            if kind.name == "linear":
+                linear.add(path)
+                out, inputs = kind.shape(base)
+                narrowing |= {path} if out < inputs else set()
+            elif kind.name.startswith("conv") and base.groups == 1:
+                ungrouped.add(path)
         elif path:
-            others[path] = type(module).__name__
-    return ModuleNames(tuple(adaptable), others, head)
-
-
-def resolve(model: nn.Module, config: LoraConfig) -> tuple[LoraConfig, tuple[Target, ...]]:
-    """Return the configuration as it will be saved, and the layers it names.
-
-    Raises: AdapterError when a pattern matches nothing or the initialization is unknown.
-    """
-    if config.init_lora_weights not in INITIALS:
-        known = ", ".join(repr(name) for name in INITIALS)
-        raise AdapterError(f"init_lora_weights={config.init_lora_weights!r} is not known; known: {known}")
-    names = module_names(model)
-    targets = find_targets(names, config)
-    layers = [_base(model.get_submodule(target.path)) for target in targets]
-    resolved = replace(
-        config,
-        target_modules=resolve_targets(names, config),
-        fan_in_fan_out=all(is_fan_in_fan_out(layer) for layer in layers),
+            others[path] = type(base).__name__
+        parameters += [f"{path}.{name}" for name, p in base.named_parameters(recurse=False) if p.dim() > 1]
+    return ModuleNames(
+        tuple(adaptable),
+        others,
+        frozenset(linear),
+        head,
+        embedding,
+        frozenset(narrowing),
+        frozenset(ungrouped),
+        tuple(parameters),
     )
-    return resolved, targets
 
 
-def adapter_shapes(
-    model: nn.Module, config: LoraConfig, targets: tuple[Target, ...]
-) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return the shape of every tensor of an adapter: module path to tensor name to shape."""
-    shapes = {}
+def resolve(model: nn.Module, config: PeftConfig) -> tuple[PeftConfig, tuple[Slot, ...]]:
+    """Return the configuration as it will be saved, and what it puts where.
+
+    Raises: AdapterError when a pattern matches nothing or a method does not fit a layer.
+    """
+    names = module_names(model, config)
+    targets = find_targets(names, config)
+    changes: dict[str, Any] = {"target_modules": resolve_targets(names, config)}
+    if isinstance(config, IA3Config) and config.target_modules is None and config.feedforward_modules is None:
+        changes["feedforward_modules"] = feedforward_outputs(names.adaptable, names.narrowing) or None
+    layers = [base_of(model.get_submodule(target.path)) for target in targets]
+    if hasattr(config, "fan_in_fan_out"):
+        changes["fan_in_fan_out"] = bool(layers) and all(is_fan_in_fan_out(layer) for layer in layers)
+    resolved = replace(config, **changes)
+    return resolved, tuple(slots_of(model, resolved, targets))
+
+
+def slots_of(model: nn.Module, config: PeftConfig, targets: tuple[Target, ...]) -> Iterator[Slot]:
+    """Return what a configuration puts where; attention gets one slot more, for its output projection."""
+    count: dict[str, int] = {}
     for target in targets:
-        out_features, in_features = weight_of(_base(model.get_submodule(target.path))).shape
-        rule = _adapter(target, config).rule
-        shapes[target.path] = rule.shapes(out_features, in_features, target.r)
-    return shapes
+        if target.parameter:
+            count[target.path] = count.get(target.path, 0) + 1
+    for target in targets:
+        module = model.get_submodule(target.path)
+        base = base_of(module)
+        adapter = adapter_of(config, target.path, target.r, target.alpha)
+        if target.parameter:
+            if isinstance(module, AdaptedLayer) and module.kind.called:
+                raise AdapterError(
+                    f"target_parameters: {target.path}.{target.parameter} belongs to a layer that is adapted itself; "
+                    "leave it out of target_modules"
+                )
+            count[target.path] -= 1
+            key = target.path + ".base_layer" * count[target.path]
+            yield _slot(key, target.path, base, parameter_kind(base, target.parameter), adapter)
+            continue
+        kind = kind_of(base)
+        assert kind is not None
+        if kind is ATTENTION:
+            projection = base_of(base.out_proj)
+            inner = "base_layer.out_proj" if isinstance(module, AdaptedLayer) else "out_proj"
+            yield _slot(
+                f"{target.path}.base_layer.out_proj",
+                f"{target.path}.{inner}",
+                projection,
+                UNCALLED_LINEAR,
+                adapter,
+            )
+        yield _slot(target.path, target.path, base, kind, adapter)
 
 
 def inject(
     model: nn.Module,
-    config: LoraConfig,
     name: str,
-    targets: tuple[Target, ...],
+    slots: tuple[Slot, ...],
+    switch: Switch,
     tensors: AdapterTensors | None = None,
     *,
     full_precision: bool = True,
+    shared: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, AdaptedLayer]:
-    """Put the adapter `name` on the target layers and return these by path; it is not active yet.
+    """Put the adapter `name` on its layers and return these by key.
 
     The tensors are those given (read from a file) or drawn by the configuration's initialization from torch's
     default generator. They are kept in at least fp32, or in the base weight's dtype without `full_precision`.
     """
-    initial = INITIALS[config.init_lora_weights]
-    shapes = adapter_shapes(model, config, targets)
     injected: dict[str, AdaptedLayer] = {}
-    for target in targets:
-        layer = model.get_submodule(target.path)
-        weight_OI = weight_of(_base(layer))
-        first = tensors[target.path] if tensors else initial(weight_OI, shapes[target.path], None)
-        dtype = torch.promote_types(weight_OI.dtype, torch.float32) if full_precision else weight_OI.dtype
-        own = {key: t.detach().to(weight_OI.device, dtype, copy=True) for key, t in first.items()}
-        if not isinstance(layer, AdaptedLayer):
-            layer = _wrap(model, target.path, layer)
-        layer.add(name, _adapter(target, config), own)
-        injected[target.path] = layer
+    for slot in slots:
+        layer = _adapted(model, slot, switch)
+        site = Site(slot.adapter, layer.base_layer if slot.kind.called else slot.module, slot.kind)
+        first: Mapping[str, Tensor]
+        start = (
+            None
+            if tensors is not None and not _moves_base(slot)
+            else variant_of(slot.adapter).initial(site, slot.shapes)
+        )
+        if start is not None and start.weight is not None:
+            layer.keep_residual(name, start.weight)
+        first = tensors[slot.key] if tensors is not None else start.tensors  # type: ignore[union-attr]
+        own = compute_dtype(slot.module, slot.kind)
+        dtype = torch.promote_types(own, torch.float32) if full_precision else own
+        device = getattr(slot.module, slot.kind.parameter).device
+        layer.add(
+            name, slot.adapter, {k: t.detach().to(device, dtype, copy=True) for k, t in first.items()}, shared
+        )
+        injected[slot.key] = layer
     return injected
 
 
-def restore(model: nn.Module, path: str, layer: AdaptedLayer) -> None:
-    """Put the base layer back in the place of its adapted layer."""
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer.base_layer)
+def restore(model: nn.Module, layers: Mapping[str, AdaptedLayer]) -> None:
+    """Put the base layers back in the place of adapted ones, the innermost first."""
+    for path in sorted(layers, key=lambda p: -p.count(".")):
+        layer = layers[path]
+        parent_path, _, child = path.rpartition(".")
+        parent = model.get_submodule(parent_path)
+        if isinstance(parent, TokenAdapter):
+            grandparent, _, child = parent_path.rpartition(".")
+            setattr(model.get_submodule(grandparent), child, layer.base_layer)
+        else:
+            setattr(parent, child, layer.base_layer)
 
 
-def _wrap(model: nn.Module, path: str, layer: nn.Module) -> AdaptedLayer:
-    parent, _, child = path.rpartition(".")
-    adapted = AdaptedLayer(layer).train(layer.training)
+def base_of(module: nn.Module | None) -> Any:
+    """Return the module without what adapters put around it."""
+    while isinstance(module, AdaptedLayer | SavedModule | TokenAdapter):
+        module = (
+            module.original_module if isinstance(module, SavedModule | TokenAdapter) else module.base_layer
+        )
+    return module
+
+
+def _slot(key: str, parent: str, base: nn.Module, kind: Kind, adapter: Adapter) -> Slot:
+    variant = variant_of(adapter)
+    if kind.name not in variant.kinds:
+        raise AdapterError(
+            f"{adapter.variant} cannot change {key!r}, a {type(base).__name__}; it can change: "
+            f"{', '.join(sorted(variant.kinds))}"
+        )
+    return Slot(key, base, kind, adapter, variant.shapes(Site(adapter, base, kind)), parent)
+
+
+def _adapted(model: nn.Module, slot: Slot, switch: Switch) -> AdaptedLayer:
+    """Return the layer around a slot's module, a new one where there is none yet."""
+    module = model.get_submodule(slot.parent)
+    found: nn.Module = module
+    while isinstance(found, AdaptedLayer):
+        if found.kind.parameter == slot.kind.parameter:
+            return found
+        found = found.base_layer
+    if isinstance(module, SavedModule | TokenAdapter):
+        raise AdapterError(
+            f"{slot.parent!r} trains in full already; leave it out of modules_to_save or token indices"
+        )
+    adapted = AdaptedLayer(module, slot.kind, switch).train(module.training)
+    parent, _, child = slot.parent.rpartition(".")
     setattr(model.get_submodule(parent), child, adapted)
     return adapted
 
 
-def _adapter(target: Target, config: LoraConfig) -> Adapter:
-    variant = "rslora" if config.use_rslora else "lora"
-    return Adapter(target.r, target.alpha, config.lora_dropout, variant)
+def _moves_base(slot: Slot) -> bool:
+    start = getattr(slot.adapter.config, "init_lora_weights", None)
+    return isinstance(start, str) and start.partition("_")[0] in ("pissa", "olora", "loftq")
 
 
-def _base(layer: nn.Module) -> nn.Module:
-    return layer.base_layer if isinstance(layer, AdaptedLayer) else layer
+def _walk(
+    module: nn.Module, path: str = "", seen: set[nn.Module] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
+    """Return the modules of a model as if nothing were adapted, adapted ones in the place of their base."""
+    seen = set() if seen is None else seen
+    if module in seen:
+        return
+    seen.add(module)
+    yield path, module
+    if isinstance(module, SavedModule | TokenAdapter) or (
+        isinstance(module, AdaptedLayer) and module.kind.called
+    ):
+        return
+    for name, child in module.named_children():
+        if name == "base_layer" or not isinstance(module, AdaptedLayer):
+            yield from _walk(child, f"{path}.{name}" if path else name, seen)
+
+
+def _kinds(config: PeftConfig | None) -> frozenset[str]:
+    if config is None or str(config.peft_type) not in METHODS:
+        return frozenset({"linear"})
+    if str(config.peft_type) == "LORA" and getattr(config, "use_dora", False):
+        return VARIANTS["dora"].kinds
+    name = {"ADALORA": "adalora", "IA3": "ia3_outputs", "TRAINABLE_TOKENS": "tokens"}.get(
+        str(config.peft_type)
+    )
+    return VARIANTS[name or str(config.peft_type).lower()].kinds
 
 
 def _output_head(model: nn.Module) -> nn.Module | None:
     find = getattr(model, "get_output_embeddings", None)
     head: nn.Module | None = find() if callable(find) else None
     return head
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    find = getattr(model, "get_input_embeddings", None)
+    if not callable(find):
+        return None
+    try:
+        embedding: nn.Module | None = find()
+    except NotImplementedError:
+        return None
+    return embedding

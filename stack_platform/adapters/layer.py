@@ -1,121 +1,208 @@
 """The adapted layer: a base layer and the adapters beside it.
 
-One class for every storage, kind of layer and variant: it keeps the adapters, chooses which are active, and
-swaps the base weight for a merged one. What a weight looks like is `weights`; what an adapter computes is
-`variants`. An `if` on either in this file would be in the wrong place.
+One class for every storage, kind of layer and variant: it keeps the adapters, lets the active ones wrap the base
+layer, and swaps the base weight for a merged one. What a weight looks like is `weights`; what the layer computes is
+`kinds`; what an adapter computes is `variants`. An `if` on any of them in this file would be in the wrong place.
 
-Parameters carry PEFT's names: `base_layer.weight`, `lora_A.<adapter>.weight`, `lora_B.<adapter>.weight`.
+Parameters carry PEFT's names: `base_layer.weight`, `lora_A.<adapter>.weight`, `hada_w1_a.<adapter>`.
 
-Precision: an adapter computes in its own dtype (fp32 unless asked otherwise) and the output keeps the dtype of
-the base layer, as in PEFT. Under autocast the input is not cast first: the product is taken in the autocast
-dtype anyway, so the cast would cost memory and change no bit.
+Precision: an adapter computes in its own dtype (fp32 unless asked otherwise) and the output keeps the dtype of the
+base layer, as in PEFT.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.func import functional_call
 
-from stack_platform.adapters.variants import VARIANTS, Variant
-from stack_platform.adapters.weights import set_weight, weight_of
+from stack_platform.adapters.kinds import UNCALLED, UNCALLED_LINEAR, Kind, kind_of
+from stack_platform.adapters.routing import Rows, gated, routed
+from stack_platform.adapters.shared_inputs import SharedInputs, lora_projection
+from stack_platform.adapters.stacking import Stacks
+from stack_platform.adapters.variants.table import variant_of
+from stack_platform.adapters.variants.variant import Adapter, Site
+from stack_platform.adapters.weights import compute_dtype, is_dense_layer, set_weight, weight_of
 from stack_platform.errors import AdapterError
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """All that is known of one adapter on one layer, but for its tensors."""
+@dataclass(slots=True)
+class Switch:
+    """Which adapters act now; one for all layers of a model, so that switching visits no layer."""
 
-    r: int
-    """Rank."""
-    alpha: float
-    """Numerator of the scaling."""
-    dropout: float = 0.0
-    """Probability that an input is zeroed in training."""
-    variant: str = "lora"
-    """Key of `VARIANTS`."""
-
-    @property
-    def rule(self) -> Variant:
-        """The functions of the variant."""
-        return VARIANTS[self.variant]
-
-    @property
-    def scaling(self) -> float:
-        """Factor of the update."""
-        return self.rule.scaling(self.alpha, self.r)
+    active: tuple[str, ...] = ()
+    """Names in the order in which they wrap the base layer."""
+    enabled: bool = True
+    """False: the base model's outputs."""
+    rows: Rows | None = None
+    """One adapter for each row of the batch, instead of the active ones."""
+    gates: Mapping[str, Tensor] | None = None
+    """Factor of each adapter's update for each token [batch, tokens], or [batch, tokens, layers]."""
+    fused: SharedInputs | None = None
+    """Computes LoRA on dense linear layers as one operation; None: by PEFT's sequence of operations."""
 
 
 class Factor(nn.Module):
-    """One trainable tensor of one adapter; a module so that its parameter has PEFT's name."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
+    """Trainable tensors of one adapter; a module so that its parameters have PEFT's names."""
 
 
 class AdaptedLayer(nn.Module):
-    """A base layer whose output or weight the active adapters change, in the order they were activated."""
+    """A base layer whose inputs, outputs or weight the active adapters change, in the order they were activated."""
 
     base_layer: nn.Module
 
-    def __init__(self, base_layer: nn.Module) -> None:
+    def __init__(self, base_layer: nn.Module, kind: Kind | None = None, switch: Switch | None = None) -> None:
         super().__init__()
         self.base_layer = base_layer
+        found = kind or (UNCALLED_LINEAR if isinstance(base_layer, UNCALLED) else kind_of(base_layer))
+        if found is None:
+            raise AdapterError(f"a {type(base_layer).__name__} cannot be adapted; target linear layers")
+        self.kind: Kind = found
+        self.switch = switch or Switch()
         self.adapters: dict[str, Adapter] = {}
-        self.active: tuple[str, ...] = ()
-        self.enabled = True
         self.merged_adapters: tuple[str, ...] = ()
-        # The layer and the parameter from before a merge; a list, so that neither becomes part of the model.
-        self._originals: list[tuple[nn.Module, nn.Parameter]] = []
+        self.stacks = Stacks()
+        self.number = 0  # position among the adapted layers, for gates that differ by layer
+        # Where each tensor is: a module and an attribute. Neither these nor the originals are part of the model.
+        self._places: dict[str, dict[str, tuple[nn.Module, str]]] = {}
+        self._shared: dict[str, dict[str, nn.Module]] = {}
+        self._originals: list[tuple[nn.Module, nn.Parameter, nn.Parameter | None]] = []
+        self._residuals: list[tuple[str, nn.Parameter]] = []
+        self._hidden: list[nn.Parameter] = []  # what is left of the weight, while the original computes
 
-    def add(self, name: str, adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
-        """Put an adapter beside the base layer; it is not active yet."""
+    # Adapters ---------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        adapter: Adapter,
+        tensors: Mapping[str, Tensor],
+        shared: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """Put an adapter beside the base layer; it is not active yet.
+
+        `shared` maps more tensors to modules that hold them as a buffer of the adapter's name.
+        """
+        variant = variant_of(adapter)
+        self._places[name] = {}
         for tensor_name, tensor in tensors.items():
-            if tensor_name not in self._modules:
-                self.add_module(tensor_name, nn.ModuleDict())
-            self.get_submodule(tensor_name)[name] = Factor(tensor)  # type: ignore[operator]
+            parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
+            where = variant.parameter(tensor_name, name)
+            self._places[name][tensor_name] = _put(self, where.split("."), parameter)
+        self._shared[name] = dict(shared or {})
         self.adapters[name] = adapter
+        self.stacks.kept.clear()
 
     def remove(self, name: str) -> None:
-        """Take an adapter away; the layer must not be merged with it."""
-        for tensor_name in self.adapters.pop(name).rule.shapes(1, 1, 1):
-            del self.get_submodule(tensor_name)[name]  # type: ignore[operator]
-        self.active = tuple(other for other in self.active if other != name)
+        """Take an adapter away; the layer must not be merged with it.
+
+        Raises: AdapterError when a later adapter started from the weight that this one left.
+        """
+        self.stacks.kept.clear()
+        self._restore_residual(name)
+        variant = variant_of(self.adapters.pop(name))
+        for stem in {variant.parameter(key, name).partition(".")[0] for key in self._places.pop(name)}:
+            holder: Any = self._modules[stem]
+            del holder[name]
+            if not len(holder):
+                del self._modules[stem]
+        self._shared.pop(name, None)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Return the trainable tensors of an adapter by name."""
-        shapes = self.adapters[name].rule.shapes(1, 1, 1)
-        return {key: self._modules[key][name].weight for key in shapes}  # type: ignore[index]
+        found = {}
+        for key, (module, attribute) in self._places[name].items():
+            parameter = module._parameters.get(attribute)  # noqa: SLF001 - ten times as fast as an attribute
+            found[key] = getattr(module, attribute) if parameter is None else parameter
+        return found
 
-    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+    def site(self, name: str) -> Site:
+        """Return what an adapter's functions may read here."""
+        tensors = self.tensors(name)
+        tensors |= {key: holder.get_buffer(name) for key, holder in self._shared[name].items()}
+        return Site(self.adapters[name], self.base_layer, self.kind, tensors)
+
+    # Computing --------------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the base layer's output, changed by each active adapter."""
-        y: Tensor = self.base_layer(x, *args, **kwargs)
-        if not self.enabled or self.merged_adapters:
-            return y
+        switch = self.switch
+        self.stacks.forget_in_training()
+        if switch.enabled and not self.merged_adapters:
+            if switch.rows is not None:
+                return routed(self, switch.rows, args, kwargs)
+            names = [name for name in switch.active if name in self.adapters]
+            if names and switch.gates is not None:
+                return gated(self, names, switch.gates, args, kwargs)
+            plain = names and len(args) == 1 and not kwargs
+            if plain and (fused := switch.fused) and (projection := lora_projection(self)):
+                return fused.output(self, args[0], projection)
+            if names:
+                return self.run([self.site(name) for name in names], args, kwargs)
+        return self.base_layer(*args, **kwargs)
+
+    def run(self, sites: list[Site], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return the base layer's output, changed by some adapters, the first one innermost."""
+        variants = [variant_of(site.adapter) for site in sites]
+        if not self.kind.called or any(self.kind.name in variant.by_weight for variant in variants):
+            return self._run_merged(sites, args, kwargs)
+        x, *rest = args
+        seen = [x]
+        for variant, site in zip(reversed(variants), reversed(sites), strict=True):
+            seen.append(variant.inputs(site, seen[-1]) if variant.inputs else seen[-1])
+        y = self.base_layer(seen.pop(), *rest, **kwargs)
         dtype = y.dtype
-        for name in self.active:
-            if (adapter := self.adapters.get(name)) is None:
-                continue
-            tensors = self.tensors(name)
-            adapter_dtype = next(iter(tensors.values())).dtype
-            inputs = x if torch.is_autocast_enabled(x.device.type) else x.to(adapter_dtype)
-            inputs = dropout(inputs, adapter.dropout, self.training)
-            y = adapter.rule.forward(inputs, y, tensors, adapter.scaling, self.base_layer)
+        for variant, site in zip(variants, sites, strict=True):
+            x = seen.pop()
+            y = variant.outputs(site, x, y) if variant.outputs else y
         return y.to(dtype)
 
+    def _run_merged(self, sites: list[Site], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        owner, prefix = self.owner()
+        weight, bias = self._fold(sites)
+        replaced = {prefix + self.kind.parameter: self.kind.orient(weight)}
+        if bias is not None and bias is not getattr(owner, "bias", None):
+            replaced[f"{prefix}bias"] = bias
+        return functional_call(self.base_layer, replaced, args, dict(kwargs))
+
+    def _fold(self, sites: list[Site]) -> tuple[Tensor, Tensor | None]:
+        """Return W and the bias with some adapters in them, in the layer's formats, with gradients."""
+        owner, _ = self.owner()
+        own = weight_of(owner, self.kind)
+        dtype = torch.promote_types(own.dtype, torch.float32)
+        weight = own.to(dtype)
+        plain: Tensor | None = getattr(owner, "bias", None) if self.kind.called else None
+        bias = plain
+        for site in sites:
+            tensors = {key: t.to(dtype) for key, t in site.tensors.items()}
+            wide = Site(site.adapter, owner, site.kind, tensors)
+            weight, bias = variant_of(site.adapter).merged(wide, weight, bias)
+        narrow = compute_dtype(owner, self.kind)
+        return weight.to(narrow), bias if bias is None or bias is plain else bias.to(plain.dtype)  # type: ignore[union-attr]
+
+    def owner(self) -> tuple[nn.Module, str]:
+        """Return the module that has the weight, and the path to it from the base layer.
+
+        They differ where several parameters of one module are adapted: each has a layer around the last one's.
+        """
+        owner, prefix = self.base_layer, ""
+        while isinstance(owner, AdaptedLayer):
+            owner, prefix = owner.base_layer, f"{prefix}base_layer."
+        return owner, prefix
+
+    # Merging ----------------------------------------------------------------------------------------------
+
     @torch.no_grad()
-    def merged_weight(self, names: Iterable[str]) -> Tensor:
-        """Return W_OI with the named adapters in it, summed in at least fp32 and rounded once to W's dtype."""
-        weight_OI = weight_of(self.base_layer)
-        dtype = torch.promote_types(weight_OI.dtype, torch.float32)
-        result = weight_OI.to(dtype)
-        for name in names:
-            adapter = self.adapters[name]
-            tensors = {key: t.to(dtype) for key, t in self.tensors(name).items()}
-            result = adapter.rule.merged(result, tensors, adapter.scaling)
-        return result.to(weight_OI.dtype)
+    def merged_weight(self, names: Iterable[str]) -> tuple[Tensor, Tensor | None]:
+        """Return W and the bias with the named adapters in them, summed in at least fp32 and rounded once."""
+        training = self.base_layer.training
+        self.base_layer.train(mode=False)  # no dropout in a merge
+        try:
+            return self._fold([self.site(name) for name in names])
+        finally:
+            self.base_layer.train(training)
 
     def merge(self, names: Iterable[str]) -> None:
         """Replace the base weight by the merged one, keeping the original for `unmerge`."""
@@ -126,39 +213,122 @@ class AdaptedLayer(nn.Module):
         here = tuple(name for name in names if name in self.adapters)
         if not here:
             return
-        merged = self.merged_weight(here)
-        self._originals = [(self.base_layer, self.base_layer.weight)]  # type: ignore[list-item]
-        self.base_layer = set_weight(self.base_layer, merged)
+        owner, _ = self.owner()
+        bias = getattr(owner, "bias", None) if self.kind.called else None
+        self._originals = [(owner, getattr(owner, self.kind.parameter), bias)]
+        self.put(*self.merged_weight(here))
         self.merged_adapters = here
 
+    def put(self, weight: Tensor, bias: Tensor | None, *, in_place: bool = False) -> None:
+        """Give the base layer a new weight and bias; beside a quantized weight it becomes a dense layer."""
+        owner, _ = self.owner()
+        holder = set_weight(owner, weight, self.kind, in_place=in_place)
+        if bias is not None and self.kind.called:
+            old = holder.bias
+            if bias is not old:
+                fresh = nn.Parameter(bias.detach().to(old), requires_grad=old.requires_grad)  # type: ignore[arg-type]
+                holder.bias = fresh
+        if holder is not owner:
+            self.base_layer = holder
+
     def unmerge(self) -> None:
-        """Put the original parameter back, bit for bit; nothing is subtracted."""
+        """Put the original parameters back, bit for bit; nothing is subtracted."""
         if not self.merged_adapters:
             return
-        layer, parameter = self._originals.pop()
-        current = weight_of(self.base_layer)
-        if parameter.device != current.device or parameter.dtype != current.dtype:  # moved while merged
-            parameter = nn.Parameter(parameter.to(current), requires_grad=parameter.requires_grad)
-        layer.weight = parameter
-        self.base_layer = layer
+        layer, parameter, bias = self._originals.pop()
+        owner, _ = self.owner()
+        current = getattr(owner, self.kind.parameter)
+        if is_dense_layer(layer, self.kind):
+            parameter = _like(parameter, current)
+            bias = None if bias is None else _like(bias, owner.bias)  # type: ignore[arg-type]
+        setattr(layer, self.kind.parameter, parameter)
+        if bias is not None:
+            layer.bias = bias
+        if owner is self.base_layer:
+            self.base_layer = layer
         self.merged_adapters = ()
 
-    @property
-    def weight(self) -> Tensor:
-        """The base layer's parameter; model code asks a linear layer for it."""
-        return self.base_layer.weight  # type: ignore[return-value]
+    # Weights that an initialization changed ---------------------------------------------------------------
 
-    @property
-    def bias(self) -> Tensor | None:
-        """The base layer's bias."""
-        return self.base_layer.bias  # type: ignore[return-value]
+    def keep_residual(self, name: str, weight: Tensor) -> None:
+        """Give the base the weight that an adapter's start left to it, and keep the original."""
+        self._residuals.append((name, getattr(self.base_layer, self.kind.parameter)))
+        set_weight(self.base_layer, weight, self.kind)
 
-    @property
-    def in_features(self) -> int:
-        """I of the base layer."""
-        return int(weight_of(self.base_layer).shape[1])
+    def use_original(self, original: bool) -> None:
+        """Compute with the weight from before any adapter's start, or with what is left of it."""
+        if not self._residuals or original == bool(self._hidden):
+            return
+        current = getattr(self.base_layer, self.kind.parameter)
+        if original:
+            self._hidden = [current]
+            parameter = self._residuals[0][1]
+        else:
+            parameter = self._hidden.pop()
+        setattr(self.base_layer, self.kind.parameter, _like(parameter, current))
 
-    @property
-    def out_features(self) -> int:
-        """O of the base layer."""
-        return int(weight_of(self.base_layer).shape[0])
+    def restore_base(self) -> None:
+        """Give the base back the weight it had before any adapter; the layer must not be merged."""
+        for name in [other for other, _ in reversed(self._residuals)]:
+            self._restore_residual(name)
+
+    def _restore_residual(self, name: str) -> None:
+        names = [other for other, _ in self._residuals]
+        if name not in names:
+            return
+        if names[-1] != name:
+            raise AdapterError(
+                f"adapter {names[-1]!r} started from the weight that {name!r} left; delete {names[-1]!r} first"
+            )
+        self.use_original(False)
+        _, parameter = self._residuals.pop()
+        current = getattr(self.base_layer, self.kind.parameter)
+        setattr(self.base_layer, self.kind.parameter, _like(parameter, current))
+
+    # Answering for the base layer -------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ("base_layer", "kind"):  # not initialized yet; looking further would never end
+                raise
+        if name == self.kind.parameter and not self.kind.called and self._acting():
+            return self.kind.orient(self._fold([self.site(n) for n in self._acting()])[0])
+        if name == "in_features":
+            return self.kind.shape(self.base_layer)[1]
+        if name == "out_features":
+            return self.kind.shape(self.base_layer)[0]
+        return getattr(self.base_layer, name)
+
+    def _acting(self) -> list[str]:
+        if not self.switch.enabled or self.merged_adapters:
+            return []
+        return [name for name in self.switch.active if name in self.adapters]
+
+
+def _put(layer: AdaptedLayer, path: list[str], parameter: nn.Parameter) -> tuple[nn.Module, str]:
+    """Register a parameter at <stem>.<adapter> or <stem>.<adapter>.<attribute>; return where it is."""
+    stem, adapter, *attribute = path
+    if stem not in layer._modules:  # noqa: SLF001
+        # not add_module: a layer answers for the one inside it, which may have a module of that name
+        layer._modules[stem] = nn.ModuleDict() if attribute else nn.ParameterDict()  # noqa: SLF001
+    holder = layer._modules[stem]  # noqa: SLF001
+    if not attribute:
+        if not isinstance(holder, nn.ParameterDict):
+            raise AdapterError(f"two methods on one layer both call a tensor {stem!r}; use one of them")
+        holder[adapter] = parameter
+        return holder, adapter
+    if not isinstance(holder, nn.ModuleDict):
+        raise AdapterError(f"two methods on one layer both call a tensor {stem!r}; use one of them")
+    if adapter not in holder:
+        holder[adapter] = Factor()
+    holder[adapter].register_parameter(attribute[0], parameter)
+    return holder[adapter], attribute[0]
+
+
+def _like(parameter: nn.Parameter, current: Tensor) -> nn.Parameter:
+    """Return a parameter where its layer is now, and in its format."""
+    if parameter.device == current.device and parameter.dtype == current.dtype:
+        return parameter
+    return nn.Parameter(parameter.to(current), requires_grad=parameter.requires_grad)

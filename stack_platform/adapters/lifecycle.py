@@ -1,27 +1,38 @@
-"""Adapters on one model: add, activate, disable, merge, take away.
+"""Adapters on one model: add, activate, disable, delete, merge, take away.
 
-The adapted layers are kept in an index, so that switching an adapter visits these layers and never the module
-tree.
+Which adapters act is one switch that all adapted layers share, so activating or disabling visits no module. Only the
+`requires_grad` flags of adapters that change are set, through an index of the adapted layers, not the module tree.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from stack_platform.adapters.config import LoraConfig
-from stack_platform.adapters.inject import AdapterTensors, inject, restore
+from stack_platform.adapters.allocation import RankAllocator, kept_rows, with_penalty
+from stack_platform.adapters.compose.weighted import chosen_configs, combination_of, weighted_adapter
+from stack_platform.adapters.configs.lora import AdaLoraConfig
+from stack_platform.adapters.fused import Compute
+from stack_platform.adapters.inject import AdapterTensors, base_of, inject, restore
+from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.merge import merge_into_base, merge_layers, restore_base, unmerge_layers
-from stack_platform.adapters.targets import Target
+from stack_platform.adapters.plan import PREFIX, Plan, bias_key, doubled
+from stack_platform.adapters.prepare import check_name
+from stack_platform.adapters.saved import SavedModule, Shared, TokenAdapter
+from stack_platform.adapters.shared_inputs import SharedInputs
+from stack_platform.adapters.variants.table import variant_of
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:
-    from stack_platform.adapters.layer import AdaptedLayer
+    from stack_platform.adapters.configs.fields import PeftConfig
+    from stack_platform.adapters.inject import Slot
 
 
 class AdaptedModel(nn.Module):
-    """A base model, changed in place, and the index of its adapted layers.
+    """A base model, changed in place, and the index of what adapters put on it.
 
     Attributes of the base model are reached through this one.
     """
@@ -31,14 +42,19 @@ class AdaptedModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.active_adapters: list[str] = []
+        self.peft_config: dict[str, PeftConfig] = {}
+        self.switch = Switch()
         self.layers: dict[str, AdaptedLayer] = {}
+        self.saved: dict[str, SavedModule] = {}
+        self.plans: dict[str, Plan] = {}
+        self.allocators: dict[str, RankAllocator] = {}
+        self._trained: set[str] = set()  # adapters whose tensors require gradients
         for parameter in model.parameters():
             parameter.requires_grad_(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model."""
-        return self.model(*args, **kwargs)
+        return with_penalty(self, self.model(*args, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -48,32 +64,89 @@ class AdaptedModel(nn.Module):
                 raise
             return getattr(self.model, name)
 
+    @property
+    def active_adapters(self) -> list[str]:
+        """Names of the adapters that change the output, in the order in which they do."""
+        return list(self.switch.active)
+
+    # Adapters ---------------------------------------------------------------------------------------------
+
     def add_adapter(
         self,
         name: str,
-        config: LoraConfig,
-        targets: tuple[Target, ...],
+        found: Plan,
         tensors: AdapterTensors | None = None,
+        rest: Mapping[str, Tensor] | None = None,
         *,
         full_precision: bool = True,
     ) -> None:
-        """Inject an adapter; it is neither active nor trainable yet."""
-        added = inject(self.model, config, name, targets, tensors, full_precision=full_precision)
-        for layer in added.values():
-            for tensor in layer.tensors(name).values():
-                tensor.requires_grad_(False)
-            layer.active = tuple(self.active_adapters)
+        """Carry out a plan; the adapter is neither active nor trainable yet.
+
+        `tensors` and `rest` are the tensors of a file, by slot and by key; without them the adapter starts anew.
+        """
+        for other in self.peft_config.values():
+            if getattr(found.config, "layer_replication", None) != getattr(other, "layer_replication", None):
+                raise AdapterError("layer_replication changes the model for all adapters; give each the same")
+        rest = rest or {}
+        shared = self._share(name, found, rest)
+        for path in found.embeddings:  # a file may bring the embedding it was trained with
+            if (weight := rest.get(f"{PREFIX}{path}.base_layer.weight")) is not None:
+                base_of(self.model.get_submodule(path)).weight.data.copy_(weight)
+        added = inject(
+            self.model, name, found.slots, self.switch, tensors, full_precision=full_precision, shared=shared
+        )
+        added |= self._add_tokens(name, found, tensors, full_precision=full_precision)
+        for path in found.saved:
+            self._save_module(name, path, rest)
+        for path in found.biases:
+            if (bias := rest.get(bias_key(path, found))) is not None:
+                self._bias(path).data.copy_(bias)
         self.layers.update(added)
+        for number, layer in enumerate(self.layers.values()):
+            layer.number = number
+        self.plans[name] = found
+        self.peft_config[name] = found.config
+        self._train([name], trainable=False)
+
+    def add_weighted_adapter(
+        self,
+        adapters: Sequence[str],
+        weights: Sequence[float],
+        adapter_name: str,
+        combination_type: str = "svd",
+        *,
+        generator: torch.Generator | None = None,
+        **settings: Any,
+    ) -> None:
+        """Add the weighted combination of adapters, frozen and not active; `settings` are those of `Combination`.
+
+        What `dare_*` keeps is drawn from `generator`, or from torch's default one as in PEFT.
+        Raises: AdapterError when they cannot be combined so, or the name is taken; nothing is changed then.
+        """
+        check_name(adapter_name)
+        if adapter_name in self.peft_config:
+            raise AdapterError(
+                f"adapter {adapter_name!r} is there already; delete_adapter it, or choose another name"
+            )
+        combination = combination_of(combination_type, settings)
+        configs = chosen_configs(adapters, self.peft_config)
+        draw = torch.default_generator if generator is None else generator
+        found, tensors = weighted_adapter(self.model, self.layers, configs, weights, combination, draw)
+        self.add_adapter(adapter_name, found, tensors)
 
     def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
         """Make these adapters the active ones, and the only trainable ones unless `inference_mode`."""
-        names = (adapter_name,) if isinstance(adapter_name, str) else tuple(adapter_name)
-        for layer in self.layers.values():
-            for known in layer.adapters:
-                for tensor in layer.tensors(known).values():
-                    tensor.requires_grad_(known in names and not inference_mode)
-            layer.active = names
-        self.active_adapters = list(names)
+        names = self._known((adapter_name,) if isinstance(adapter_name, str) else adapter_name)
+        left = (self._trained | set(self.switch.active)) - (set() if inference_mode else set(names))
+        self._train([name for name in self.plans if name in left], trainable=False)
+        if not inference_mode:
+            self._train(names, trainable=True)
+        self.switch.active = tuple(names)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Let adapters train or not, whether they are active or not."""
+        names = (adapter_names,) if isinstance(adapter_names, str) else adapter_names
+        self._train(self._known(names), trainable=requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter out of every layer; layers left without adapters become base layers again.
@@ -82,13 +155,82 @@ class AdaptedModel(nn.Module):
         """
         if adapter_name in self.merged_adapters:
             raise AdapterError(f"adapter {adapter_name!r} is merged; call unmerge_adapter first")
-        for path, layer in list(self.layers.items()):
+        found = self.plans.pop(adapter_name)
+        empty = {}
+        for path, layer in self.layers.items():
             if adapter_name in layer.adapters:
                 layer.remove(adapter_name)
             if not layer.adapters:
-                restore(self.model, path, layer)
-                del self.layers[path]
-        self.active_adapters = [name for name in self.active_adapters if name != adapter_name]
+                empty[path] = layer
+        restore(self.model, empty)
+        self.layers = {path: layer for path, layer in self.layers.items() if path not in empty}
+        for path in found.saved:
+            module = self.saved[path]
+            del module.modules_to_save[adapter_name]
+            if not len(module.modules_to_save):
+                _replace(self.model, path, module.original_module)
+                del self.saved[path]
+        for name in found.shared:
+            delattr(self.get_submodule(name), adapter_name)
+        del self.peft_config[adapter_name]
+        self.allocators.pop(adapter_name, None)
+        self._trained.discard(adapter_name)
+        self.switch.active = tuple(name for name in self.switch.active if name != adapter_name)
+
+    def adapter_tensors(self, name: str) -> dict[str, Tensor]:
+        """Return an adapter's tensors by their key in the file."""
+        found = self.plans[name]
+        flat: dict[str, Tensor] = {}
+        for slot in (*found.slots, *found.tokens, *doubled(found)):
+            variant = variant_of(slot.adapter)
+            tensors: Mapping[str, Tensor] = self.layers[slot.key].tensors(name)
+            if isinstance(found.config, AdaLoraConfig):
+                tensors = kept_rows(found.config, slot.key, tensors)
+            flat |= {f"{PREFIX}{slot.key}.{variant.key(key)}": tensor for key, tensor in tensors.items()}
+        for path in found.saved:
+            state = self.saved[path].modules_to_save[name].state_dict()
+            flat |= {f"{PREFIX}{path}.{key}": tensor for key, tensor in state.items()}
+        if getattr(found.config, "save_projection", True):
+            flat |= {f"base_model.{key}": self.get_submodule(key).get_buffer(name) for key in found.shared}
+        flat |= {bias_key(path, found): self._bias(path) for path in found.biases}
+        flat |= {f"{PREFIX}{p}.base_layer.weight": self.layers[p].base_layer.weight for p in found.embeddings}  # type: ignore[misc]
+        return flat
+
+    def adapter_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters that train with an adapter."""
+        found = self.plans[name]
+        keys = [slot.key for slot in (*found.slots, *found.tokens)]
+        chosen = [t for key in keys for t in self.layers[key].tensors(name).values()]
+        for path in found.saved:
+            chosen += self.saved[path].modules_to_save[name].parameters()
+        return [*chosen, *(self._bias(path) for path in found.biases)]  # type: ignore[list-item]
+
+    def reconfigure(self, name: str, config: "PeftConfig") -> None:
+        """Give an adapter a configuration that says better what it is, as after its ranks were pruned."""
+        self.plans[name] = replace(self.plans[name], config=config)
+        self.peft_config[name] = config
+
+    def update_and_allocate(self, global_step: int) -> None:
+        """Let the active AdaLoRA adapters prune their ranks; call it between `backward` and `zero_grad`."""
+        for name in self.switch.active:
+            if isinstance(self.peft_config[name], AdaLoraConfig):
+                self.allocators.setdefault(name, RankAllocator(self, name)).step(global_step)
+
+    def use_fused(self, compute: Compute | None) -> None:
+        """Compute LoRA on dense linear layers as one operation, in a format of choice (see `fused`).
+
+        None computes as PEFT does, bit by bit, which is how a model starts.
+        """
+        self.switch.fused = None if compute is None else SharedInputs(compute)
+
+    def rescale(self, name: str, factor: float) -> None:
+        """Multiply an adapter's scaling."""
+        for layer in self.layers.values():
+            if name in layer.adapters:
+                adapter = layer.adapters[name]
+                layer.adapters[name] = replace(adapter, scaling=adapter.scaling * factor)
+
+    # Merging ----------------------------------------------------------------------------------------------
 
     @property
     def merged_adapters(self) -> list[str]:
@@ -107,15 +249,16 @@ class AdaptedModel(nn.Module):
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Compute the base model's outputs inside; afterwards everything is as before, merges included."""
-        before = {path: (layer.enabled, layer.merged_adapters) for path, layer in self.layers.items()}
+        was = self.switch.enabled
+        merged = {path: layer.merged_adapters for path, layer in self.layers.items()}
         self.disable_adapter_layers()
         try:
             yield
         finally:
-            for path, (enabled, merged) in before.items():
+            self._enable(enabled=was)
+            for path, names in merged.items():
                 if (layer := self.layers.get(path)) is not None:
-                    layer.enabled = enabled
-                    layer.merge(merged)
+                    layer.merge(names)
 
     def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = True) -> None:
         """Put adapters, by default the active ones, into the base weights; the originals are kept.
@@ -123,7 +266,7 @@ class AdaptedModel(nn.Module):
         Raises: AdapterError when adapters are merged already or, with `safe_merge`, when a merged weight is
         not finite; nothing is changed then.
         """
-        merge_layers(self.layers, self._known(adapter_names), check=safe_merge)
+        merge_layers(self.layers, self._chosen(adapter_names), check=safe_merge)
 
     def unmerge_adapter(self) -> None:
         """Put the original weights back, bit for bit."""
@@ -137,24 +280,103 @@ class AdaptedModel(nn.Module):
         `progressbar` is accepted for PEFT's callers; a merge takes milliseconds a layer.
         """
         del progressbar
-        names = self._known(adapter_names)
+        names = self._chosen(adapter_names)
         model = merge_into_base(self.model, self.layers, names, check=safe_merge)
-        self.layers.clear()
+        self._take_saved(names)
         return model
 
     def unload(self) -> nn.Module:
         """Return the base model without adapters, its weights as they were."""
         model = restore_base(self.model, self.layers)
-        self.layers.clear()
+        self._take_saved(())
         return model
 
-    def _enable(self, *, enabled: bool) -> None:
-        for layer in self.layers.values():
-            layer.enabled = enabled
+    # Inside -----------------------------------------------------------------------------------------------
 
-    def _known(self, adapter_names: Sequence[str] | None) -> list[str]:
-        names = self.active_adapters if adapter_names is None else list(adapter_names)
-        there = {name for layer in self.layers.values() for name in layer.adapters}
-        if unknown := [name for name in names if name not in there]:
-            raise AdapterError(f"no adapter {unknown[0]!r}; there are: {', '.join(sorted(there)) or 'none'}")
-        return names
+    def _take_saved(self, names: Sequence[str]) -> None:
+        for path, module in self.saved.items():
+            kept = [name for name in names if name in module.modules_to_save]
+            _replace(self.model, path, module.modules_to_save[kept[-1]] if kept else module.original_module)
+        self.saved.clear()
+        self.layers.clear()
+
+    def _add_tokens(
+        self, name: str, found: Plan, tensors: AdapterTensors | None, *, full_precision: bool
+    ) -> dict[str, AdaptedLayer]:
+        for slot in (*found.tokens, *found.tied):
+            if slot.key.endswith(".token_adapter"):
+                path = slot.key.removesuffix(".token_adapter")
+                if not isinstance(self.model.get_submodule(path), TokenAdapter):
+                    _replace(self.model, path, TokenAdapter(self.model.get_submodule(path)))
+        slots = tuple(replace(slot, parent=slot.key) for slot in found.tokens)
+        added = inject(self.model, name, slots, self.switch, tensors, full_precision=full_precision)
+        for slot in found.tied:
+            first = self.model.get_submodule((found.tokens or found.slots)[0].key)
+            assert isinstance(first, AdaptedLayer)
+            added[slot.key] = self._tie(name, slot, first)
+        return added
+
+    def _tie(self, name: str, slot: "Slot", first: AdaptedLayer) -> AdaptedLayer:
+        """Let a tied layer use the rows that the first one trains."""
+        layer = self.model.get_submodule(slot.key)
+        if not isinstance(layer, AdaptedLayer):
+            layer = AdaptedLayer(layer, slot.kind, self.switch).train(layer.training)
+            _replace(self.model, slot.key, layer)
+        layer.add(name, slot.adapter, first.tensors(name))
+        return layer
+
+    def _save_module(self, name: str, path: str, rest: Mapping[str, Tensor]) -> None:
+        module = self.model.get_submodule(path)
+        if not isinstance(module, SavedModule):
+            module = SavedModule(module, self.switch).train(module.training)
+            _replace(self.model, path, module)
+        module.add(name)
+        prefix = f"{PREFIX}{path}."
+        state = {key.removeprefix(prefix): tensor for key, tensor in rest.items() if key.startswith(prefix)}
+        if state:
+            module.modules_to_save[name].load_state_dict(state)
+        self.saved[path] = module
+
+    def _share(self, name: str, found: Plan, rest: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+        holders: dict[str, nn.Module] = {}
+        if not found.shared:
+            return holders
+        like = next(iter(self.model.parameters()))
+        for key, drawn in found.shared.items():
+            if not isinstance(self._modules.get(key), Shared):
+                self.add_module(key, Shared())
+            tensor = rest.get(f"base_model.{key}", drawn).to(like.device)
+            self.get_submodule(key).add(name, tensor, persistent=found.config.save_projection)  # type: ignore[operator,attr-defined]
+            holders[key] = self.get_submodule(key)
+        return holders
+
+    def _bias(self, path: str) -> Tensor:
+        """Return a bias of the base, found again behind what was put around its module."""
+        module, _, name = path.rpartition(".")
+        bias: Tensor = getattr(base_of(self.model.get_submodule(module)), name)
+        return bias
+
+    def _train(self, names: Sequence[str], *, trainable: bool) -> None:
+        for name in names:
+            for parameter in self.adapter_parameters(name):
+                if parameter.requires_grad is not trainable:
+                    parameter.requires_grad_(trainable)
+            (self._trained.add if trainable else self._trained.discard)(name)
+
+    def _enable(self, *, enabled: bool) -> None:
+        self.switch.enabled = enabled
+        for layer in self.layers.values():
+            layer.use_original(not enabled)
+
+    def _chosen(self, adapter_names: Sequence[str] | None) -> list[str]:
+        return self._known(self.active_adapters if adapter_names is None else adapter_names)
+
+    def _known(self, names: Sequence[str]) -> list[str]:
+        if unknown := [name for name in names if name not in self.plans]:
+            raise AdapterError(f"no adapter {unknown[0]!r}; there are: {', '.join(self.plans) or 'none'}")
+        return list(names)
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, child = path.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

@@ -4,39 +4,35 @@ The layout of modules is PEFT's too: `PeftModel.base_model` holds the adapters' 
 base model, so parameters are named `base_model.model.<path>.lora_A.<adapter>.weight`.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from stack_platform.adapters.config import LoraConfig, PeftConfig, TaskType
-from stack_platform.adapters.files import read_adapter, read_config, write_adapter
-from stack_platform.adapters.inject import AdapterTensors, adapter_shapes, resolve
+from stack_platform.adapters.configs.fields import PeftConfig
+from stack_platform.adapters.files import read_config, write_adapter
+from stack_platform.adapters.hub import push_folder
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.lifecycle import AdaptedModel
-from stack_platform.adapters.targets import Target
+from stack_platform.adapters.prepare import Prepared, prepare
+from stack_platform.adapters.prompts.encoders import (
+    PROMPT_KEY,
+    SoftPrompt,
+    build_encoder,
+    computed,
+    head_key,
+)
+from stack_platform.adapters.prompts.forward import forward_with_prompt
+from stack_platform.adapters.prompts.generation import generate_with_prompt
+from stack_platform.adapters.replication import replicate_layers
+from stack_platform.adapters.routing import Rows
+from stack_platform.adapters.status import count_parameters
 from stack_platform.errors import AdapterError
 
 DEFAULT_ADAPTER = "default"
-
-
-def get_peft_model(
-    model: nn.Module,
-    peft_config: PeftConfig,
-    adapter_name: str = DEFAULT_ADAPTER,
-    autocast_adapter_dtype: bool = True,
-) -> "PeftModel":
-    """Freeze a model, put a new adapter on it in place, and return it ready to train.
-
-    With `autocast_adapter_dtype` the adapter is kept in fp32 beside a half-precision model.
-    Raises: AdapterError when the configuration does not fit the model, which is unchanged then.
-    """
-    kind = PeftModelForCausalLM if peft_config.task_type is TaskType.CAUSAL_LM else PeftModel
-    return kind(model, peft_config, adapter_name, autocast_adapter_dtype)
 
 
 class PeftModel(nn.Module):
@@ -50,27 +46,43 @@ class PeftModel(nn.Module):
         peft_config: PeftConfig,
         adapter_name: str = DEFAULT_ADAPTER,
         autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
         *,
         folder: str | Path | None = None,
+        hub: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        del low_cpu_mem_usage  # a loaded adapter is never initialized first, so there is nothing to save
         if any(isinstance(module, AdaptedLayer) for module in model.modules()):
             raise AdapterError("the model carries adapters already; use add_adapter, or call unload first")
-        new = _prepare(model, adapter_name, peft_config, folder)  # whatever does not fit raises here
-        self.peft_config: dict[str, LoraConfig] = {}
+        replication = getattr(peft_config, "layer_replication", None)
+        undo = replicate_layers(model, replication) if replication else None
+        try:
+            new = prepare(model, adapter_name, peft_config, folder, hub)  # whatever does not fit raises here
+        except BaseException:
+            if undo is not None:
+                undo()
+            raise
         self.base_model = AdaptedModel(model)
+        self.prompt_encoder = nn.ModuleDict()
         self._add(adapter_name, new, autocast_adapter_dtype)
         self.set_adapter(adapter_name, inference_mode=new.config.inference_mode)
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             self._let_inputs_require_grad()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the base model with its adapters."""
-        return self.base_model(*args, **kwargs)
+        """Call the base model with its adapters; `adapter_names` gives each row of the batch its own."""
+        with self._routed(kwargs):
+            if (prompt := self._prompt()) is not None:
+                return forward_with_prompt(*prompt, self.get_base_model(), args, kwargs, self.base_model)
+            return self.base_model(*args, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate with the base model and its adapters."""
-        return self.get_base_model().generate(*args, **kwargs)  # type: ignore[operator]
+        """Generate with the base model and its adapters; `adapter_names` gives each row of the batch its own."""
+        with self._routed(kwargs):
+            if (prompt := self._prompt()) is not None:
+                return generate_with_prompt(*prompt, self.get_base_model(), args, kwargs)
+            return self.base_model.generate(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -80,7 +92,37 @@ class PeftModel(nn.Module):
                 raise
             return getattr(self.base_model, name)
 
+    # What trainers ask for ----------------------------------------------------------------------------------
+
+    _hf_peft_config_loaded = True  # how transformers asks whether a quantized model has something to train
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return the whole model's state with each shared tensor once, so that safetensors can hold it."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", "")
+        for name in self._repeated():
+            state.pop(f"{prefix}{name}", None)
+        return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a whole model's state, in which a shared tensor may be there once or under each of its names."""
+        aliases = {name: state_dict[first] for name, first in self._repeated().items() if first in state_dict}
+        return super().load_state_dict({**aliases, **state_dict}, strict, assign)
+
+    def _repeated(self) -> dict[str, str]:
+        """Return each further name of a shared parameter, to its first."""
+        first: dict[int, str] = {}
+        named = self.named_parameters(remove_duplicate=False)
+        return {name: first[id(p)] for name, p in named if first.setdefault(id(p), name) != name}
+
     # Adapters ---------------------------------------------------------------------------------------------
+
+    @property
+    def peft_config(self) -> dict[str, PeftConfig]:
+        """Name to configuration of each adapter."""
+        return self.base_model.peft_config
 
     @property
     def active_adapters(self) -> list[str]:
@@ -98,15 +140,20 @@ class PeftModel(nn.Module):
         return self.active_adapters[0]
 
     @property
-    def active_peft_config(self) -> LoraConfig:
+    def active_peft_config(self) -> PeftConfig:
         """Configuration of the active adapter."""
         return self.peft_config[self.active_adapter]
 
     def add_adapter(
-        self, adapter_name: str, peft_config: PeftConfig, autocast_adapter_dtype: bool = True
+        self,
+        adapter_name: str,
+        peft_config: PeftConfig,
+        low_cpu_mem_usage: bool = False,
+        autocast_adapter_dtype: bool = True,
     ) -> None:
         """Add a new adapter; `set_adapter` makes it the active one."""
-        new = _prepare(self.get_base_model(), adapter_name, peft_config, None)
+        del low_cpu_mem_usage
+        new = prepare(self.get_base_model(), adapter_name, peft_config, None, None)
         self._add(adapter_name, new, autocast_adapter_dtype)
 
     def load_adapter(
@@ -115,19 +162,29 @@ class PeftModel(nn.Module):
         adapter_name: str,
         is_trainable: bool = False,
         autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        **hub: Any,
     ) -> None:
-        """Add the adapter saved in a folder; `set_adapter` makes it the active one.
+        """Add the adapter saved in a folder or a hub repository; `set_adapter` makes it the active one.
 
         Raises: AdapterError when the folder does not hold exactly the tensors its configuration asks for.
         """
-        config = replace(read_config(model_id), inference_mode=not is_trainable)
-        new = _prepare(self.get_base_model(), adapter_name, config, model_id)
+        del low_cpu_mem_usage
+        config = replace(read_config(model_id, **hub), inference_mode=not is_trainable)
+        new = prepare(self.get_base_model(), adapter_name, config, model_id, hub)
         self._add(adapter_name, new, autocast_adapter_dtype)
 
-    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Make one adapter the active one, and the only trainable one unless `inference_mode`."""
-        self._known(adapter_name)
-        self.base_model.set_adapter(adapter_name, inference_mode=inference_mode)
+    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
+        """Make one adapter, or several, the active ones, and the only trainable ones unless `inference_mode`."""
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        for name in names:
+            self._known(name)
+        prompts = [name for name in names if name in self.prompt_encoder]
+        if len(prompts) > 1:
+            raise AdapterError(f"adapters {', '.join(prompts)} each bring a prompt; activate one of them")
+        self.base_model.set_adapter(names, inference_mode=inference_mode)
+        for name, encoder in self.prompt_encoder.items():
+            encoder.requires_grad_(name in names and not inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; when it was the active one, the first that is left becomes active.
@@ -137,8 +194,9 @@ class PeftModel(nn.Module):
         self._known(adapter_name)
         was_active = adapter_name in self.active_adapters
         self.base_model.delete_adapter(adapter_name)
-        del self.peft_config[adapter_name]
-        if was_active and self.peft_config:
+        if adapter_name in self.prompt_encoder:
+            del self.prompt_encoder[adapter_name]
+        if was_active and self.peft_config and not self.active_adapters:
             name, config = next(iter(self.peft_config.items()))
             self.set_adapter(name, inference_mode=config.inference_mode)
 
@@ -163,26 +221,35 @@ class PeftModel(nn.Module):
         is_trainable: bool = False,
         config: PeftConfig | None = None,
         autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        **hub: Any,
     ) -> "PeftModel":
-        """Put the adapter saved in a folder on a model, frozen unless `is_trainable`.
+        """Put the adapter saved in a folder or a hub repository on a model, frozen unless `is_trainable`.
 
         Raises: AdapterError when the folder does not hold exactly the tensors its configuration asks for.
         """
-        loaded = replace(config or read_config(model_id), inference_mode=not is_trainable)
-        causal = loaded.task_type is TaskType.CAUSAL_LM and cls is PeftModel
-        kind = PeftModelForCausalLM if causal else cls
-        return kind(model, loaded, adapter_name, autocast_adapter_dtype, folder=model_id)
+        from stack_platform.adapters.tasks import class_for
+
+        loaded = replace(config or read_config(model_id, **hub), inference_mode=not is_trainable)
+        kind = class_for(loaded) if cls is PeftModel else cls
+        return kind(
+            model, loaded, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, folder=model_id, hub=hub
+        )
 
     def save_pretrained(
         self,
         save_directory: str | Path,
         safe_serialization: bool = True,
         selected_adapters: list[str] | None = None,
+        save_embedding_layers: str | bool = "auto",
         is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """Write each adapter in PEFT's layout: "default" into the folder, others into folders of their name.
 
-        Atomic and byte-reproducible, see `files`. Only the main process writes.
+        Atomic and byte-reproducible, see `files`. Only the main process writes. `state_dict` gives the values where
+        they are gathered from several processes; `provenance` adds a side file with it and with checksums.
         Raises: AdapterError for an unknown adapter or `safe_serialization=False` (pickle).
         """
         if not safe_serialization:
@@ -194,22 +261,35 @@ class PeftModel(nn.Module):
             self._known(name)
         for name in names if is_main_process else ():
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
-            write_adapter(folder, self._saved_config(name), self.adapter_tensors(name))
+            tensors = self.adapter_tensors(name, state_dict)
+            if save_embedding_layers is False:
+                tensors = {key: t for key, t in tensors.items() if not key.endswith(".base_layer.weight")}
+            write_adapter(folder, self._saved_config(name), tensors, provenance)
 
-    def adapter_tensors(self, adapter_name: str) -> dict[str, dict[str, Tensor]]:
-        """Return the tensors of an adapter: module path to tensor name to parameter."""
+    def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
+        """Upload the adapters as `save_pretrained` writes them; keywords are those of `hub.push_folder`."""
+        return push_folder(self.save_pretrained, repo_id, **hub)
+
+    def adapter_tensors(
+        self, adapter_name: str, state_dict: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the tensors of an adapter by their key in the file, with the values of `state_dict` where given."""
         self._known(adapter_name)
-        layers = self.base_model.layers
-        return {
-            p: layer.tensors(adapter_name) for p, layer in layers.items() if adapter_name in layer.adapters
-        }
+        if adapter_name in self.prompt_encoder:
+            heads = self.base_model.adapter_tensors(adapter_name)
+            prompt = computed(self.prompt_encoder[adapter_name])  # type: ignore[arg-type]
+            return {PROMPT_KEY: prompt, **{head_key(key): tensor for key, tensor in heads.items()}}
+        tensors = self.base_model.adapter_tensors(adapter_name)
+        if state_dict is None:
+            return tensors
+        names = {id(t): name for name, t in [*self.named_parameters(), *self.named_buffers()]}
+        return {key: state_dict[names[id(t)]] if id(t) in names else t for key, t in tensors.items()}
 
     # Training ---------------------------------------------------------------------------------------------
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Return the number of trainable parameters and of all parameters."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
-        return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+        return count_parameters(self)
 
     def print_trainable_parameters(self) -> None:
         """Print both numbers and their ratio, in PEFT's words."""
@@ -233,21 +313,51 @@ class PeftModel(nn.Module):
             old_enable(gradient_checkpointing_kwargs=gradient_checkpointing_kwargs)  # type: ignore[operator]
         self._let_inputs_require_grad()
 
+    # Inside -----------------------------------------------------------------------------------------------
+
     def _let_inputs_require_grad(self) -> None:
         base = self.get_base_model()
         enable = getattr(base, "enable_input_require_grads", None)
         if callable(enable) and not getattr(base, "_require_grads_hooks", None):  # a second call adds hooks
             enable()
 
-    def _add(self, name: str, new: "_Prepared", full_precision: bool) -> None:
+    def _add(self, name: str, new: Prepared, full_precision: bool) -> None:
         if name in self.peft_config:
             raise AdapterError(
                 f"adapter {name!r} is there already; delete_adapter it, or choose another name"
             )
-        self.base_model.add_adapter(name, new.config, new.targets, new.tensors, full_precision=full_precision)
-        self.peft_config[name] = new.config
+        self.base_model.add_adapter(name, new.plan, new.tensors, new.rest, full_precision=full_precision)
+        if new.prompt is not None:
+            words = self.get_base_model().get_input_embeddings()  # type: ignore[operator]
+            encoder = build_encoder(new.prompt, words, (new.rest or {}).get(PROMPT_KEY))
+            self.prompt_encoder[name] = encoder.to(next(words.parameters()).device).requires_grad_(False)
 
-    def _saved_config(self, name: str) -> LoraConfig:
+    def _prompt(self) -> tuple[Any, SoftPrompt] | None:
+        if not self.base_model.switch.enabled:
+            return None
+        for name in self.active_adapters:
+            if name in self.prompt_encoder:
+                return self.peft_config[name], self.prompt_encoder[name]  # type: ignore[return-value]
+        return None
+
+    @contextmanager
+    def _routed(self, kwargs: dict[str, Any]) -> Iterator[None]:
+        names = kwargs.pop("adapter_names", None)
+        if names is None:
+            yield
+            return
+        if self.base_model.merged_adapters:
+            raise AdapterError("adapter_names needs unmerged weights; call unmerge_adapter first")
+        rows = Rows.of(names, next(self.get_base_model().parameters()).device)
+        for name in rows.where:
+            self._known(name)
+        self.base_model.switch.rows = rows
+        try:
+            yield
+        finally:
+            self.base_model.switch.rows = None
+
+    def _saved_config(self, name: str) -> PeftConfig:
         config = replace(self.peft_config[name], inference_mode=True)
         if config.task_type is not None:
             return config
@@ -259,48 +369,3 @@ class PeftModel(nn.Module):
         if name not in self.peft_config:
             there = ", ".join(self.peft_config) or "none"
             raise AdapterError(f"no adapter {name!r}; there are: {there}")
-
-
-class PeftModelForCausalLM(PeftModel):
-    """A language model with adapters; its `forward` names the inputs, which trainers ask for."""
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Call the language model with its adapters."""
-        return self.base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            **kwargs,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An adapter that was checked against its model and, where saved, read; nothing was changed yet."""
-
-    config: LoraConfig
-    targets: tuple[Target, ...]
-    tensors: AdapterTensors | None
-
-
-def _prepare(model: nn.Module, name: str, config: PeftConfig, folder: str | Path | None) -> _Prepared:
-    if not isinstance(config, LoraConfig):
-        raise AdapterError(
-            f"a {type(config).__name__} of {type(config).__module__} is no LoraConfig; "
-            "import LoraConfig from stack_platform.adapters"
-        )
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise AdapterError(f"adapter name {name!r}; use letters, digits, '_' and '-': it names a folder")
-    resolved, targets = resolve(model, config)
-    if resolved.base_model_name_or_path is None:
-        resolved = replace(resolved, base_model_name_or_path=getattr(model, "name_or_path", None) or None)
-    tensors = None if folder is None else read_adapter(folder, adapter_shapes(model, resolved, targets))
-    return _Prepared(resolved, targets, tensors)

@@ -1,33 +1,24 @@
 """Which layers an adapter changes: names in, names out; free of torch.
 
 A list entry matches the module whose path is the entry or ends in "." + entry; a string is a regular
-expression for the whole path; "all-linear" is every adaptable layer but the output head. These are PEFT's
+expression for the whole path; "all-linear" is every linear layer but the output head. These are PEFT's
 rules, with one difference: a pattern that matches nothing is an error, never a silent nothing (PEFT 0.21.2
 injects happily when one of two entries is misspelled, its issue 1959). "all-linear" obeys
 `layers_to_transform` here; PEFT ignores it there.
 
-Without `target_modules` the query and value projections are found by their names in repeated blocks, or the
-fused projection where there is one. Measured against PEFT's table of architectures in
-`tests/adapters/test_targets.py`.
+Without `target_modules` the defaults are found by names, see `defaults`.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from stack_platform.adapters.config import ALL_LINEAR, LoraConfig
-from stack_platform.errors import AdapterError
+from stack_platform.adapters.configs.fields import ALL_LINEAR
+from stack_platform.adapters.defaults import TargetError, default_targets
 
-_FUSED = re.compile(r"c_attn|w?_?qkv(_proj|_lin)?|query_key_value|attn_qkv", re.IGNORECASE)
-_QUERY = re.compile(r"w?q(uery)?(_proj|_lin)?", re.IGNORECASE)
-_VALUE = re.compile(r"w?v(alue)?(_proj|_lin)?", re.IGNORECASE)
-_IN_BLOCK = re.compile(r"(^|\.)\d+\.")
 _NAMES_SHOWN = 3
-
-
-class TargetError(AdapterError):
-    """A pattern of the configuration matches no layer, or matches what cannot be adapted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +26,21 @@ class ModuleNames:
     """The module paths of a model, as far as targeting needs them."""
 
     adaptable: tuple[str, ...]
-    """Paths of the layers an adapter can change, in the model's order."""
+    """Paths of the layers the method can change, in the model's order."""
     others: Mapping[str, str]
     """Path to class name of every other module."""
+    linear: frozenset[str] = frozenset()
+    """Those adaptable layers that are linear."""
     head: str | None = None
     """Path of the output head, which "all-linear" leaves alone."""
+    embedding: str | None = None
+    """Path of the input embedding."""
+    narrowing: frozenset[str] = frozenset()
+    """Those adaptable layers that have fewer outputs than inputs."""
+    ungrouped: frozenset[str] = frozenset()
+    """Those adaptable layers that are convolutions without groups."""
+    parameters: tuple[str, ...] = ()
+    """Paths of the parameters of all modules that are no adaptable layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,70 +50,132 @@ class Target:
     path: str
     """Module path inside the base model."""
     r: int
-    """Rank."""
+    """Rank, 0 for methods without."""
     alpha: float
-    """Numerator of the scaling."""
+    """Numerator of the scaling, 1 for methods without."""
+    parameter: str = ""
+    """Name of the parameter to adapt, where it is not the layer's own."""
 
 
-def find_targets(names: ModuleNames, config: LoraConfig) -> tuple[Target, ...]:
+def find_targets(names: ModuleNames, config: Any) -> tuple[Target, ...]:
     """Return the layers to adapt with their rank and alpha, in the model's order.
 
     Raises: TargetError when a pattern, an index or an exclusion matches nothing, when a pattern matches a
     module that cannot be adapted, or when two rank or alpha patterns disagree about one layer.
     """
-    excluded = _excluded(names, config.exclude_modules)
-    paths = [p for p in _matched(names, config) if p not in excluded]
-    if not paths:
+    exclude = getattr(config, "exclude_modules", None)
+    excluded = _excluded(names, exclude)
+    parameters = _parameters(names, getattr(config, "target_parameters", None))
+    paths = [] if _parameters_only(config) else [p for p in _matched(names, config) if p not in excluded]
+    if not paths and not parameters:
         raise TargetError(
-            f"exclude_modules={config.exclude_modules!r} removes every layer that "
+            f"exclude_modules={exclude!r} removes every layer that "
             f"target_modules={config.target_modules!r} selects; exclude fewer"
         )
     paths = _in_layers(paths, config)
-    ranks = _by_pattern("rank_pattern", config.rank_pattern, paths)
-    alphas = _by_pattern("alpha_pattern", config.alpha_pattern, paths)
-    return tuple(Target(p, int(ranks.get(p, config.r)), alphas.get(p, config.lora_alpha)) for p in paths)
+    everything = [*paths, *parameters]
+    ranks = by_pattern("rank_pattern", _pattern(config, "rank_pattern"), everything)
+    alphas = by_pattern("alpha_pattern", _pattern(config, "alpha_pattern"), everything)
+    r = getattr(config, "r", 0)
+    alpha = getattr(config, "lora_alpha", getattr(config, "alpha", 1))
+    found = [Target(p, int(ranks.get(p, r)), alphas.get(p, alpha)) for p in paths]
+    for p in parameters:
+        module, _, name = p.rpartition(".")
+        found.append(Target(module, int(ranks.get(p, r)), alphas.get(p, alpha), name))
+    return tuple(found)
 
 
-def resolve_targets(names: ModuleNames, config: LoraConfig) -> tuple[str, ...] | str:
+def resolve_targets(names: ModuleNames, config: Any) -> tuple[str, ...] | str | None:
     """Return `target_modules` as it is written to a file: explicit, whatever shorthand was given.
 
     The suffixes of the default, the whole paths of "all-linear", and a list or an expression as it is.
     """
+    if _parameters_only(config):
+        return config.target_modules  # type: ignore[no-any-return]
     if config.target_modules is None:
-        return default_targets(names.adaptable)
+        return _defaults(names, config)
     if _is_all_linear(config.target_modules):
-        return tuple(sorted(target.path for target in find_targets(names, config)))
-    return config.target_modules
+        return tuple(sorted(target.path for target in find_targets(names, config) if not target.parameter))
+    return config.target_modules  # type: ignore[no-any-return]
 
 
-def default_targets(adaptable: Sequence[str]) -> tuple[str, ...]:
-    """Return the last names of the attention inputs to adapt: the fused one, or query and value.
+def matching(field: str, patterns: Collection[str], paths: Collection[str]) -> dict[str, str]:
+    """Return each path that a name matches, to that name.
 
-    Raises: TargetError when no layer in a repeated block has such a name.
-
-    >>> default_targets(["layers.0.attn.q_proj", "layers.0.attn.k_proj", "layers.0.attn.v_proj", "head"])
-    ('q_proj', 'v_proj')
+    Raises: TargetError when a name matches nothing.
     """
-    last = [path.rpartition(".")[2] for path in adaptable if _IN_BLOCK.search(path)]
-    fused = {name for name in last if _FUSED.fullmatch(name)}
-    query = {name for name in last if _QUERY.fullmatch(name)}
-    value = {name for name in last if _VALUE.fullmatch(name)}
-    found = query | value if query and value else fused
-    if not found:
-        seen = ", ".join(sorted({path.rpartition(".")[2] for path in adaptable})) or "none"
-        raise TargetError(f"no query and value projection found; set target_modules to some of: {seen}")
-    return tuple(sorted(found))
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        hits = [path for path in paths if path == pattern or path.endswith(f".{pattern}")]
+        if not hits:
+            raise TargetError(f"{field}: {pattern!r} matches no module; nearest: {nearest(pattern, paths)}")
+        found |= dict.fromkeys(hits, pattern)
+    return found
 
 
-def _matched(names: ModuleNames, config: LoraConfig) -> list[str]:
+def by_pattern(field: str, values: Mapping[str, float], paths: Collection[str]) -> dict[str, float]:
+    """Return path to value, each pattern used, no path claimed with two values.
+
+    PEFT lets the first of several matching keys win, but writes the keys sorted, so a reload may pick another.
+    """
+    chosen: dict[str, tuple[str, float]] = {}
+    for pattern, value in values.items():
+        is_match = re.compile(rf"(.*\.)?({pattern})$").match
+        hits = [path for path in paths if is_match(path)]
+        if not hits:
+            raise TargetError(
+                f"{field}: {pattern!r} matches no adapted layer; nearest: {nearest(pattern, paths)}"
+            )
+        for path in hits:
+            other, previous = chosen.setdefault(path, (pattern, value))
+            if previous != value:
+                raise TargetError(
+                    f"{field}: {other!r} and {pattern!r} give {path!r} two values, {previous} and {value}; "
+                    "write patterns that do not overlap"
+                )
+    return {path: value for path, (_, value) in chosen.items()}
+
+
+def nearest(pattern: str, paths: Collection[str]) -> str:
+    """Name the paths whose suffix of the same length is most like the pattern."""
+    depth = pattern.count(".") + 1
+    suffixes = sorted({".".join(path.split(".")[-depth:]) for path in paths})
+    close = difflib.get_close_matches(pattern, suffixes, n=_NAMES_SHOWN, cutoff=0.4)
+    return ", ".join(map(repr, close or suffixes)) or "none; the model has no layer that can be adapted"
+
+
+def _defaults(names: ModuleNames, config: Any) -> tuple[str, ...]:
+    if str(config.peft_type) == "TRAINABLE_TOKENS":
+        if names.embedding is None:
+            raise TargetError("the model names no input embedding; set target_modules to it")
+        return (names.embedding,)
+    return default_targets(
+        names.adaptable, str(config.peft_type), names.narrowing, names.linear, names.ungrouped
+    )
+
+
+def _parameters_only(config: Any) -> bool:
+    return bool(getattr(config, "target_parameters", None)) and not config.target_modules
+
+
+def _pattern(config: Any, name: str) -> Mapping[str, float]:
+    # AdaLoRA keeps what pruning left under the name of the pattern
+    return (
+        {}
+        if str(config.peft_type) == "ADALORA" and name == "rank_pattern"
+        else getattr(config, name, None) or {}
+    )
+
+
+def _matched(names: ModuleNames, config: Any) -> list[str]:
     wanted = config.target_modules
     if wanted is not None and _is_all_linear(wanted):
-        found = [path for path in names.adaptable if path != names.head]
+        found = [path for path in names.adaptable if path != names.head and path in names.linear]
         if not found:
             raise TargetError("target_modules='all-linear', but the model has no layer that can be adapted")
         return found
     if wanted is None:
-        wanted = default_targets(names.adaptable)
+        wanted = _defaults(names, config)
     selected: set[str] = set()
     for pattern in (wanted,) if isinstance(wanted, str) else wanted:
         is_match = _matcher(pattern, is_regex=isinstance(wanted, str))
@@ -121,15 +184,22 @@ def _matched(names: ModuleNames, config: LoraConfig) -> list[str]:
         if misses:
             kind = names.others[misses[0]]
             raise TargetError(
-                f"target_modules: {pattern!r} matches {misses[0]!r}, a {kind}, which cannot be adapted; "
-                f"name floating-point linear layers: {_nearest(pattern, names.adaptable)}"
+                f"target_modules: {pattern!r} matches {misses[0]!r}, a {kind}, which {config.peft_type!s} cannot "
+                f"adapt; name layers it can: {nearest(pattern, names.adaptable)}"
             )
         if not hits:
             raise TargetError(
-                f"target_modules: {pattern!r} matches no module; nearest: {_nearest(pattern, names.adaptable)}"
+                f"target_modules: {pattern!r} matches no module; nearest: {nearest(pattern, names.adaptable)}"
             )
         selected |= hits
     return [path for path in names.adaptable if path in selected]
+
+
+def _parameters(names: ModuleNames, wanted: Collection[str] | None) -> list[str]:
+    if not wanted:
+        return []
+    selected = matching("target_parameters", wanted, names.parameters)
+    return [path for path in names.parameters if path in selected]
 
 
 def _excluded(names: ModuleNames, exclude: str | tuple[str, ...] | None) -> set[str]:
@@ -141,16 +211,16 @@ def _excluded(names: ModuleNames, exclude: str | tuple[str, ...] | None) -> set[
             raise TargetError(
                 f"exclude_modules: {pattern!r} matches no layer; to exclude all layers of a part write a "
                 f"regular expression such as '.*{re.escape(pattern)}.*'; "
-                f"nearest: {_nearest(pattern, names.adaptable)}"
+                f"nearest: {nearest(pattern, names.adaptable)}"
             )
         excluded |= hits
     return excluded
 
 
-def _in_layers(paths: list[str], config: LoraConfig) -> list[str]:
-    if config.layers_to_transform is None:
+def _in_layers(paths: list[str], config: Any) -> list[str]:
+    chosen = getattr(config, "layers_to_transform", None)
+    if chosen is None:
         return paths
-    chosen = config.layers_to_transform
     wanted = {chosen} if isinstance(chosen, int) else set(chosen)
     pattern = config.layers_pattern
     lists = (pattern,) if isinstance(pattern, str) else pattern
@@ -167,29 +237,6 @@ def _in_layers(paths: list[str], config: LoraConfig) -> list[str]:
     return [path for path in paths if indices.get(path) in wanted]
 
 
-def _by_pattern(field: str, values: Mapping[str, float], paths: Collection[str]) -> dict[str, float]:
-    """Return path to value, each pattern used, no path claimed with two values.
-
-    PEFT lets the first of several matching keys win, but writes the keys sorted, so a reload may pick another.
-    """
-    chosen: dict[str, tuple[str, float]] = {}
-    for pattern, value in values.items():
-        is_match = re.compile(rf"(.*\.)?({pattern})$").match
-        hits = [path for path in paths if is_match(path)]
-        if not hits:
-            raise TargetError(
-                f"{field}: {pattern!r} matches no adapted layer; nearest: {_nearest(pattern, paths)}"
-            )
-        for path in hits:
-            other, previous = chosen.setdefault(path, (pattern, value))
-            if previous != value:
-                raise TargetError(
-                    f"{field}: {other!r} and {pattern!r} give {path!r} two values, {previous} and {value}; "
-                    "write patterns that do not overlap"
-                )
-    return {path: value for path, (_, value) in chosen.items()}
-
-
 def _matcher(pattern: str, *, is_regex: bool) -> Callable[[str], object]:
     expression = pattern if is_regex else rf"(?:.*\.)?{re.escape(pattern)}"
     return re.compile(expression).fullmatch
@@ -197,11 +244,3 @@ def _matcher(pattern: str, *, is_regex: bool) -> Callable[[str], object]:
 
 def _is_all_linear(wanted: str | tuple[str, ...]) -> bool:
     return isinstance(wanted, str) and wanted.lower() == ALL_LINEAR
-
-
-def _nearest(pattern: str, paths: Collection[str]) -> str:
-    """Name the paths whose suffix of the same length is most like the pattern."""
-    depth = pattern.count(".") + 1
-    suffixes = sorted({".".join(path.split(".")[-depth:]) for path in paths})
-    close = difflib.get_close_matches(pattern, suffixes, n=_NAMES_SHOWN, cutoff=0.4)
-    return ", ".join(map(repr, close or suffixes)) or "none; the model has no layer that can be adapted"

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_platform.adapters.config import LoraConfig, PeftConfig, ReservedFields, TaskType, parse_config
+from stack_platform.adapters.config import LoraConfig, PeftConfig, TaskType, parse_config
+from stack_platform.adapters.configs.lora import ReservedFields
 from stack_platform.errors import AdapterError, ConfigError
 
 names = st.text(st.characters(codec="ascii", categories=["Ll", "Nd"]), min_size=1, max_size=8)
@@ -69,10 +70,14 @@ def test_a_config_cannot_be_changed_through_the_callers_objects():
         ("target_modules", "(", "not a regular expression"),
         ("rank_pattern", {"(": 2}, "not a regular expression"),
         ("task_type", "CHAT", "task_type='CHAT'; write one of"),
-        ("task_type", "SEQ_CLS", "also trains a new head"),
-        ("bias", "all", "not in this release: bias='all'"),
-        ("use_dora", True, "use_dora=True"),
-        ("modules_to_save", ["lm_head"], "modules_to_save="),
+        ("bias", "some", "bias='some'; known: 'none', 'all', 'lora_only'"),
+        ("bias", "lora-only", "did you mean 'lora_only'"),
+        ("init_lora_weights", "gausian", "did you mean 'gaussian'"),
+        ("init_lora_weights", 1, "init_lora_weights=1; known: True, False"),
+        ("modules_to_save", "lm_head", "modules_to_save='lm_head'; write a list of names"),
+        ("use_qalora", True, "not in this release: use_qalora=True"),
+        ("eva_config", {"rho": 2.0}, "write 'eva', or leave it out"),
+        ("loftq_config", {"loftq_bits": 4}, "write 'loftq', or leave it out"),
         ("layers_pattern", "h", "without layers_to_transform"),
         ("peft_type", "IA3", "peft_type='IA3'"),
     ],
@@ -103,8 +108,8 @@ def test_parameters_of_absent_methods_change_nothing_and_are_kept():
         (b"{", "is not JSON"),
         (b"[]", "holds a list"),
         (b"{}", "peft_type None is not known"),
-        (b'{"peft_type": "VERA"}', "peft_type 'VERA' is not known; known: LORA"),
-        (b'{"peft_type": "LORA", "use_dora": true}', "here: not in this release: use_dora=True"),
+        (b'{"peft_type": "HRA"}', "peft_type 'HRA' is not known; known: ADALORA, BOFT"),
+        (b'{"peft_type": "LORA", "use_qalora": true}', "here: not in this release: use_qalora=True"),
         (b'{"peft_type": "LORA", "r": "8"}', "here: r='8'"),
         (b"\xff", "is not JSON"),
     ],

@@ -13,16 +13,27 @@ from safetensors.torch import load_file, save_file
 
 from stack_platform.adapters import files
 from stack_platform.adapters.config import CONFIG_NAME, LoraConfig
-from stack_platform.adapters.files import WEIGHTS_NAME, read_adapter, read_config, tensor_key, write_adapter
+from stack_platform.adapters.files import (
+    WEIGHTS_NAME,
+    read_config,
+    read_tensors,
+    write_adapter,
+)
 from stack_platform.errors import AdapterError
 
-SHAPES = {f"layers.{i}.q_proj": {"lora_A": (2, 4), "lora_B": (3, 2)} for i in range(2)}
+SHAPES = {
+    f"base_model.model.layers.{i}.q_proj.lora_{name}.weight": shape
+    for i in range(2)
+    for name, shape in (("A", (2, 4)), ("B", (3, 2)))
+}
+FIRST = "base_model.model.layers.0.q_proj.lora_A.weight"
+LAST = "base_model.model.layers.1.q_proj.lora_B.weight"
 CONFIG = LoraConfig(r=2, target_modules=["q_proj"])
 
 
 def tensors(value=None):
     make = torch.randn if value is None else lambda shape: torch.full(shape, value)
-    return {path: {name: make(shape) for name, shape in named.items()} for path, named in SHAPES.items()}
+    return {key: make(shape) for key, shape in SHAPES.items()}
 
 
 def contents(folder):
@@ -32,8 +43,8 @@ def contents(folder):
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     given = tensors()
     write_adapter(tmp_path / "new" / "adapter", CONFIG, given)
-    back = read_adapter(tmp_path / "new" / "adapter", SHAPES)
-    assert all(torch.equal(back[p][n], t) for p, named in given.items() for n, t in named.items())
+    back = read_tensors(tmp_path / "new" / "adapter", SHAPES)
+    assert all(torch.equal(back[key], tensor) for key, tensor in given.items())
     assert read_config(tmp_path / "new" / "adapter") == CONFIG
 
 
@@ -92,18 +103,16 @@ def damage(folder, change):
     ("change", "message"),
     [
         (
-            lambda t: t.pop(tensor_key("layers.1.q_proj", "lora_B")),
+            lambda t: t.pop(LAST),
             r"1 of 4 tensors are missing \(.*1.q_proj.lora_B",
         ),
         (lambda t: t.update(more=torch.zeros(1)), r"1 tensors have no place in the model \(more\)"),
         (
-            lambda t: t.update({tensor_key("layers.0.q_proj", "lora_A"): torch.zeros(3, 4)}),
+            lambda t: t.update({FIRST: torch.zeros(3, 4)}),
             r"0.q_proj.lora_A.weight has shape \[3, 4\], the model and configuration need \[2, 4\]",
         ),
         (
-            lambda t: t.update(
-                {tensor_key("layers.0.q_proj", "lora_A"): torch.zeros(2, 4, dtype=torch.int8)}
-            ),
+            lambda t: t.update({FIRST: torch.zeros(2, 4, dtype=torch.int8)}),
             "torch.int8, not floating point",
         ),
         (
@@ -116,7 +125,7 @@ def test_a_tensor_missing_extra_or_misshapen_is_named(tmp_path, change, message)
     write_adapter(tmp_path, CONFIG, tensors())
     damage(tmp_path, change)
     with pytest.raises(AdapterError, match=message):
-        read_adapter(tmp_path, SHAPES)
+        read_tensors(tmp_path, SHAPES)
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 100, -1])
@@ -125,23 +134,25 @@ def test_a_truncated_file_is_damaged(tmp_path, length):
     path = tmp_path / WEIGHTS_NAME
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(AdapterError, match=f"{WEIGHTS_NAME} is damaged"):
-        read_adapter(tmp_path, SHAPES)
+        read_tensors(tmp_path, SHAPES)
 
 
 def test_bytes_that_are_no_safetensors_are_damaged(tmp_path):
     write_adapter(tmp_path, CONFIG, tensors())
     (tmp_path / WEIGHTS_NAME).write_bytes(b"\xff" * 64)
     with pytest.raises(AdapterError, match="is damaged"):
-        read_adapter(tmp_path, SHAPES)
+        read_tensors(tmp_path, SHAPES)
 
 
 def test_absent_folders_and_files_are_named(tmp_path):
-    with pytest.raises(AdapterError, match=r"no folder .*user/model"):
-        read_config("user/model")
+    with pytest.raises(AdapterError, match=r"no folder .*model"):
+        read_config(tmp_path / "model")
+    with pytest.raises(AdapterError, match=r"no folder 'user/model', and no such repository"):
+        read_config("user/model", local_files_only=True)
     with pytest.raises(AdapterError, match=r"no adapter_config.json in"):
         read_config(tmp_path)
     with pytest.raises(AdapterError, match=r"no adapter_model.safetensors in"):
-        read_adapter(tmp_path, SHAPES)
+        read_tensors(tmp_path, SHAPES)
 
 
 def test_a_file_where_the_folder_should_be_is_an_adapter_error(tmp_path):
@@ -176,8 +187,8 @@ def test_a_killed_save_leaves_the_old_checkpoint_or_the_new_one_never_a_mixture(
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert read_config(tmp_path).lora_alpha == alpha
-    held = read_adapter(tmp_path, SHAPES)
-    assert {t.unique().item() for named in held.values() for t in named.values()} == {float(alpha)}
+    held = read_tensors(tmp_path, SHAPES)
+    assert {t.unique().item() for t in held.values()} == {float(alpha)}
     write_adapter(tmp_path, CONFIG, tensors(3.0))
     assert read_config(tmp_path) == CONFIG
     assert not (tmp_path / ".adapter_pending").exists()

@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from stack_platform.adapters.config import LoraConfig
+from stack_platform.adapters.configs.orthogonal import BOFTConfig
 from stack_platform.adapters.inject import inject, module_names, resolve, restore
-from stack_platform.adapters.layer import AdaptedLayer
+from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.errors import AdapterError
 
 
 def put(model, name="a", **fields):
-    config, targets = resolve(model, LoraConfig(**fields))
-    return inject(model, config, name, targets)
+    _, slots = resolve(model, LoraConfig(**fields))
+    return inject(model, name, slots, Switch())
 
 
 def test_the_head_and_the_layers_of_a_model_are_found(llama):
@@ -47,26 +48,23 @@ def test_a_second_adapter_shares_the_layer(llama):
     assert list(first["model.layers.0.self_attn.q_proj"].adapters) == ["a", "b"]
 
 
-def test_an_unknown_initialization_is_refused_before_the_model_changes(llama):
+def test_a_method_that_does_not_fit_a_layer_is_refused_before_the_model_changes(llama):
     model = llama()
-    with pytest.raises(
-        AdapterError, match="init_lora_weights='pissa' is not known; known: True, False, 'gaussian'"
-    ):
-        put(model, init_lora_weights="pissa")
+    with pytest.raises(AdapterError, match="needs an even block size"):
+        resolve(model, BOFTConfig(boft_block_size=1, boft_n_butterfly_factor=2))
     assert not any(isinstance(m, AdaptedLayer) for m in model.modules())
 
 
 @pytest.mark.parametrize(("full", "expected"), [(True, torch.float32), (False, torch.bfloat16)])
 def test_adapters_are_kept_in_full_precision_unless_asked(llama, full, expected):
     model = llama().bfloat16()
-    config, targets = resolve(model, LoraConfig())
-    layers = inject(model, config, "a", targets, full_precision=full)
+    _, slots = resolve(model, LoraConfig())
+    layers = inject(model, "a", slots, Switch(), full_precision=full)
     assert {t.dtype for layer in layers.values() for t in layer.tensors("a").values()} == {expected}
 
 
 def test_restoring_puts_the_same_object_back(llama):
     model = llama()
     base = model.model.layers[0].self_attn.q_proj
-    for path, layer in put(model, target_modules=["q_proj"]).items():
-        restore(model, path, layer)
+    restore(model, put(model, target_modules=["q_proj"]))
     assert model.model.layers[0].self_attn.q_proj is base

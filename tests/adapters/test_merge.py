@@ -102,7 +102,7 @@ def test_two_adapters_merge_into_their_sum(llama, ids):
     model.add_adapter("b", LoraConfig(r=3, init_lora_weights=False, target_modules=["down_proj"]))
     layer = model.base_model.layers["model.layers.0.mlp.down_proj"]
     base = layer.weight.detach().clone()
-    one, two = (layer.merged_weight([name]) - base for name in ("default", "b"))
+    one, two = (layer.merged_weight([name])[0] - base for name in ("default", "b"))
     model.merge_adapter(["default", "b"])
     torch.testing.assert_close(layer.weight, base + one + two)
 

@@ -21,5 +21,5 @@ def test_every_public_name_resolves_and_the_list_is_sorted():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="XLora"):
-        _ = adapters.XLora
+    with pytest.raises(AttributeError, match="XLoraModel"):
+        _ = adapters.XLoraModel

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stack_platform.adapters import LoraConfig, PeftModel, get_peft_model
+from stack_platform.adapters.defaults import default_targets
 from stack_platform.adapters.inject import module_names
-from stack_platform.adapters.targets import default_targets
 
 pytestmark = [
     pytest.mark.peer,

@@ -5,13 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_platform.adapters.config import LoraConfig
-from stack_platform.adapters.targets import (
-    ModuleNames,
-    TargetError,
-    default_targets,
-    find_targets,
-    resolve_targets,
-)
+from stack_platform.adapters.defaults import TargetError, default_targets
+from stack_platform.adapters.targets import ModuleNames, find_targets, resolve_targets
 from stack_platform.errors import AdapterError
 
 LAYERS = tuple(
@@ -21,7 +16,7 @@ LAYERS = tuple(
 )
 OTHERS = {"model": "LlamaModel", "model.embed_tokens": "Embedding", "model.layers": "ModuleList"}
 OTHERS |= {f"model.layers.{i}.{part}": "Block" for i in range(3) for part in ("attn", "mlp")}
-NAMES = ModuleNames((*LAYERS, "lm_head"), OTHERS, "lm_head")
+NAMES = ModuleNames((*LAYERS, "lm_head"), OTHERS, frozenset({*LAYERS, "lm_head"}), "lm_head")
 
 
 def paths(**fields):
@@ -69,6 +64,12 @@ def test_the_default_is_query_and_value():
         (["t.0.q_lin", "t.0.k_lin", "t.0.v_lin"], ("q_lin", "v_lin")),
         (["b.0.SelfAttention.q", "b.0.SelfAttention.v", "b.0.wo"], ("q", "v")),
         (["layers.0.qkv_proj", "layers.0.gate_up_proj"], ("qkv_proj",)),
+        (
+            ["l.0.attn.q_a_proj", "l.0.attn.kv_a_proj_with_mqa", "l.0.up_proj"],
+            ("kv_a_proj_with_mqa", "q_a_proj"),
+        ),
+        (["l.0.attention.self.in_proj", "l.0.output.dense"], ("in_proj",)),
+        (["b.0.linear_q", "b.0.linear_k", "b.0.linear_v"], ("linear_q", "linear_v")),
     ],
 )
 def test_the_default_follows_the_names_of_the_attention_inputs(layers, expected):
@@ -77,7 +78,14 @@ def test_the_default_follows_the_names_of_the_attention_inputs(layers, expected)
 
 def test_a_model_without_attention_asks_for_targets_and_lists_the_layers():
     with pytest.raises(TargetError, match="set target_modules to some of: fc1, fc2"):
-        default_targets(["0.fc1", "0.fc2"])
+        default_targets(["fc1", "fc2"])
+
+
+def test_without_attention_the_linear_layers_of_the_blocks_are_taken_or_the_convolutions():
+    mixer = ["layers.0.mixer.in_proj", "layers.0.mixer.out_proj", "layers.0.mixer.conv1d", "head"]
+    assert default_targets(mixer, linear=mixer[:2]) == ("in_proj", "out_proj")
+    convolutions = ["stages.0.conv", "stages.0.depthwise", "stem"]
+    assert default_targets(convolutions, linear=(), ungrouped={"stages.0.conv", "stem"}) == ("stages.0.conv",)
 
 
 def test_one_wrong_entry_among_right_ones_is_an_error_naming_the_nearest():
@@ -88,7 +96,7 @@ def test_one_wrong_entry_among_right_ones_is_an_error_naming_the_nearest():
 def test_a_module_that_cannot_be_adapted_is_named_with_its_class():
     with pytest.raises(TargetError, match=r"'embed_tokens' matches 'model.embed_tokens', a Embedding"):
         paths(target_modules=["q_proj", "embed_tokens"])
-    with pytest.raises(TargetError, match="a Block, which cannot be adapted"):
+    with pytest.raises(TargetError, match="a Block, which LORA cannot adapt"):
         paths(target_modules=r".*attn.*")
 
 

@@ -1,0 +1,1 @@
+"""Combining adapters into one: pure functions on their tensors; `combine` is the door."""
