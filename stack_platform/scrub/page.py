@@ -137,7 +137,7 @@ def _levels(figures: Mapping[str, Any]) -> str:
 def _plot(level: str, row: Mapping[str, Any]) -> str:
     """Draw recall and precision by type as bars."""
     kinds: Sequence[str] = list(row["recall"])
-    height, width = 18 * len(kinds) + 34, 420
+    height, width = 18 * len(kinds) + 34, 450
     bars = []
     for place, kind in enumerate(kinds):
         top = 26 + 18 * place
