@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from stack_platform.archive.sources_file import NamedSource
 
 from assets.archive import file_index, software_heritage_graph
 from assets.corpus import deduplicated, license_filtered, quality_filtered, raw_snapshot, scrubbed
@@ -15,6 +14,7 @@ from resources.compute import ComputeResource
 from resources.lake import LakeResource
 from resources.policies import PoliciesResource
 from resources.source import SourceResource
+from stack_platform.archive.sources_file import NamedSource
 from stack_platform.corpus.snapshot import find_changes
 from stack_platform.corpus.stages import changed_languages, corpus_stages
 from stack_platform.engine.stages import Stage

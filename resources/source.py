@@ -8,13 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 from pydantic import Field
-from stack_platform.archive.sources_file import NamedSource, read_sources
 
 from resources.lake import home_folder
 from stack_platform.archive.distributions import DistributionsConfig
 from stack_platform.archive.files import read_date
 from stack_platform.archive.repositories import read_repositories
 from stack_platform.archive.sources import Reading, Source, choose
+from stack_platform.archive.sources_file import NamedSource, read_sources
 from stack_platform.corpus.index import IndexConfig
 from stack_platform.corpus.stages import Policies
 
