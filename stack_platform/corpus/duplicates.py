@@ -37,7 +37,9 @@ class DedupConfig:
     """language, bytes; of the quality policy, applied to what is no duplicate"""
 
 
-def deduplicate(config: DedupConfig, slice_: Slice, previous: pa.Table | None = None) -> Iterator[Piece]:
+def deduplicate(
+    config: DedupConfig, slice_: Slice, previous: pa.Table | None = None, threads: int = 1
+) -> Iterator[Piece]:
     """Drop copied repositories, copied files, near duplicates of what is kept, then what is over the language's cap.
 
     `previous` is the table NEAR_INDEX of the version before: then only new contents are signed, and contents that
@@ -51,9 +53,9 @@ def deduplicate(config: DedupConfig, slice_: Slice, previous: pa.Table | None = 
     rest = rest.take(preference_order(rest, config.preference))
     read = partial(_read_blobs, slice_.texts, rest)
     if previous is not None and fits(previous, config.near):
-        index = update_index(previous, rest["blob_id"], read, config.near)
+        index = update_index(previous, rest["blob_id"], read, config.near, threads=threads)
     else:
-        index = build_index(rest["blob_id"], read, config.near)
+        index = build_index(rest["blob_id"], read, config.near, threads=threads)
     near = _decide_near(rest, near_duplicates_of(index))
     over = _decide_over_cap(decisions.apply(rest, near), dict(config.caps))
     yield Piece(files, pa.concat_tables([repositories, copies, near, over]), {NEAR_INDEX: index})

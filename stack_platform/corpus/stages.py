@@ -65,7 +65,12 @@ def corpus_stages(engine: Engine, policies: Policies = Policies()) -> dict[str, 
             upstream_input,
         ),
         Stage(
-            "deduplicated", UPSTREAM["deduplicated"], "2", dedup, partial(_deduplicate, dedup), upstream_input
+            "deduplicated",
+            UPSTREAM["deduplicated"],
+            "2",
+            dedup,
+            partial(_deduplicate, engine.workers, dedup),
+            upstream_input,
         ),
         Stage(
             "scrubbed", UPSTREAM["scrubbed"], "2", scrub, partial(scrub_texts, engine, scrub), upstream_input
@@ -96,8 +101,8 @@ def _index_input(lake: Lake, stage: Stage, language: str) -> Input:
     )
 
 
-def _deduplicate(config: DedupConfig, slice_: Slice) -> Iterator[Piece]:
-    return deduplicate(config, slice_, stored_index(slice_.previous))
+def _deduplicate(threads: int, config: DedupConfig, slice_: Slice) -> Iterator[Piece]:
+    return deduplicate(config, slice_, stored_index(slice_.previous), threads)
 
 
 def _take(slice_: Slice) -> Iterator[Piece]:

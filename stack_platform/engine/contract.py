@@ -16,6 +16,11 @@ T = TypeVar("T")
 class Engine(Protocol):
     """Runs maps."""
 
+    @property
+    def workers(self) -> int:
+        """How many processes a map takes, and how many threads a stage may take that is no map."""
+        ...
+
     def map(self, function: Callable[[pa.RecordBatch], T], batches: Iterable[pa.RecordBatch]) -> Iterator[T]:
         """Apply the function to every batch and give the results in the order of the batches."""
         ...

@@ -80,6 +80,15 @@ def load_policy(path: Path | None = None) -> QualityPolicy:
 
     Raises ConfigError naming the key, its value and what is allowed.
     """
+    return _shipped() if path is None else _read(path)
+
+
+@cache
+def _shipped() -> QualityPolicy:
+    return _read(None)
+
+
+def _read(path: Path | None) -> QualityPolicy:
     raw = settings.read_mapping(path or STARCODER2)
     where = str(path or STARCODER2.name)
     settings.only_known(raw, {field.name for field in fields(QualityPolicy)} | {"extends"}, where)
