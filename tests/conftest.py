@@ -1,10 +1,12 @@
 """A small environment of installed distributions, and the lake that the data wing makes of it."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from stack_platform.archive.distributions import DistributionsConfig
 from stack_platform.corpus.index import build_index, indexed_languages
@@ -14,6 +16,10 @@ from stack_platform.corpus.texts import text_reader
 from stack_platform.engine.local import LocalEngine
 from stack_platform.engine.stages import run_stage
 from stack_platform.tables import Lake
+
+# The same examples every time, and no limit of time: HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 MIT = """MIT License
 

@@ -161,7 +161,8 @@ def _legacy_encoding(data: bytes) -> str | None:
     )
     ranked = (_LEGACY[rank] for _, _, rank in draws)
     found = next((codecs.lookup(codec).name for codec in ranked if _decodes(data, codec)), None)
-    return "cp1254" if found in _WESTERN and _is_turkish(sample) else found
+    turkish = found in _WESTERN and _is_turkish(sample) and _decodes(data, "cp1254")
+    return "cp1254" if turkish else found
 
 
 def _is_turkish(sample: bytes) -> bool:
