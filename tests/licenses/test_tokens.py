@@ -1,5 +1,4 @@
 import re
-import time
 
 import pyarrow as pa
 from hypothesis import given
@@ -125,7 +124,5 @@ def test_words_are_those_left_when_first_asked_for():
     assert "license" not in tokens.words
 
 
-def test_long_lines_of_copyright_marks_take_linear_time():
-    started = time.process_time()
-    Tokens(b"(c) copyright " * 200_000)
-    assert time.process_time() - started < 20
+def test_long_lines_of_copyright_marks_take_linear_time(cpu_seconds):
+    assert cpu_seconds(lambda: Tokens(b"(c) copyright " * 200_000), enough=3) < 3
