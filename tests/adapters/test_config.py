@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_platform.adapters.config import LoraConfig, PeftConfig, TaskType, parse_config
+from stack_platform.adapters.configs.fields import TargetedConfig
 from stack_platform.adapters.configs.lora import ReservedFields
 from stack_platform.errors import AdapterError, ConfigError
 
@@ -132,7 +133,7 @@ def test_a_folder_without_a_config_is_named(tmp_path):
 
 
 def test_every_reserved_field_is_refused_when_it_is_set():
-    inherited = {f.name for f in dataclasses.fields(PeftConfig)}
+    inherited = {f.name for f in dataclasses.fields(TargetedConfig)}
     reserved = {f.name for f in dataclasses.fields(ReservedFields)} - inherited
     for name in reserved - {"megatron_core", "qalora_group_size"}:
         with pytest.raises(ConfigError, match=name):

@@ -135,6 +135,23 @@ class PeftConfig:
         return read_config(folder, **hub)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetedConfig(PeftConfig):
+    """The fields of the methods that change layers of one's choice."""
+
+    target_modules: str | tuple[str, ...] | None = None
+    """Suffixes of module paths, a regular expression for whole paths, "all-linear", or None: the query and
+    value projections found in the model."""
+    exclude_modules: str | tuple[str, ...] | None = None
+    """Suffixes, or a regular expression for whole paths, of modules to leave alone."""
+    layers_to_transform: int | tuple[int, ...] | None = None
+    """Indices of the blocks to adapt, from 0; None is all. Only with a list of targets or "all-linear"."""
+    layers_pattern: str | tuple[str, ...] | None = None
+    """Name of the list of blocks (`layers`, `h`); None takes the first number in the path."""
+    modules_to_save: tuple[str, ...] | None = None
+    """Names of modules, such as a new head, that train in full and are saved with the adapter."""
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from stack_platform.adapters.configs.fields import (
     INERT,
-    PeftConfig,
     PeftType,
+    TargetedConfig,
     assign,
     check_ranks,
     choice,
@@ -61,7 +61,7 @@ class EvaConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReservedFields(PeftConfig):
+class ReservedFields(TargetedConfig):
     """PEFT's LoRA fields for what this release lacks; only a value that changes nothing is accepted."""
 
     alora_invocation_tokens: None = None
@@ -89,17 +89,8 @@ class LoraConfig(ReservedFields):
     """Numerator of the scaling: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
     lora_dropout: float = 0.0
     """Probability that an input of A is zeroed in training; 0 is none."""
-    target_modules: str | tuple[str, ...] | None = None
-    """Suffixes of module paths, a regular expression for whole paths, "all-linear", or None: the query and
-    value projections found in the model."""
-    exclude_modules: str | tuple[str, ...] | None = None
-    """Suffixes, or a regular expression for whole paths, of modules to leave alone."""
     target_parameters: tuple[str, ...] | None = None
     """Suffixes of parameters to adapt where no module is called with them, as the experts of a mixture."""
-    layers_to_transform: int | tuple[int, ...] | None = None
-    """Indices of the blocks to adapt, from 0; None is all. Only with a list of targets or "all-linear"."""
-    layers_pattern: str | tuple[str, ...] | None = None
-    """Name of the list of blocks (`layers`, `h`); None takes the first number in the path."""
     layer_replication: tuple[tuple[int, int], ...] | None = None
     """Ranges of blocks, end excluded, that make up the new stack of blocks; the weights are shared."""
     rank_pattern: Mapping[str, Any] | None = field(default_factory=dict)
@@ -123,8 +114,6 @@ class LoraConfig(ReservedFields):
     """Settings of `init_lora_weights="eva"`; a mapping is accepted."""
     loftq_config: Mapping[str, int] = field(default_factory=dict)
     """Settings of `init_lora_weights="loftq"`; a `LoftQConfig` is accepted."""
-    modules_to_save: tuple[str, ...] | None = None
-    """Names of modules, such as a new head, that train in full and are saved with the adapter."""
     trainable_token_indices: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None
     """Rows of the embedding that train in full: indices, or module name to indices."""
     ensure_weight_tying: bool = False
@@ -223,7 +212,7 @@ def _check_initial(config: LoraConfig) -> None:
 
 
 def _check_reserved(config: ReservedFields) -> None:
-    common = {f.name for f in fields(PeftConfig)}
+    common = {f.name for f in fields(TargetedConfig)}
     refused = [
         f"{f.name}={value!r}"
         for f in fields(ReservedFields)

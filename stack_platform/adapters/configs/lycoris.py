@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from stack_platform.adapters.configs.fields import PeftConfig, PeftType, check_ranks, choice, settle, whole
+from stack_platform.adapters.configs.fields import (
+    PeftType,
+    TargetedConfig,
+    check_ranks,
+    choice,
+    settle,
+    whole,
+)
 from stack_platform.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LycorisConfig(PeftConfig):
+class LycorisConfig(TargetedConfig):
     """The fields both methods share."""
 
     r: int = 8
@@ -22,19 +29,9 @@ class LycorisConfig(PeftConfig):
     """Probability that a layer's whole update is left out in training."""
     use_effective_conv2d: bool = False
     """True decomposes the kernel of a convolution as well (FedPara, Hyeon-Woo et al. 2021, proposition 3)."""
-    target_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    exclude_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    layers_to_transform: int | tuple[int, ...] | None = None
-    """As in LoraConfig."""
-    layers_pattern: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """As in LoraConfig."""
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    """As in LoraConfig."""
-    modules_to_save: tuple[str, ...] | None = None
     """As in LoraConfig."""
 
 

@@ -3,12 +3,22 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stack_platform.adapters.configs.fields import PeftConfig, PeftType, choice, positive, settle, whole
+from stack_platform.adapters.configs.fields import PeftType, TargetedConfig, choice, positive, settle, whole
 from stack_platform.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OFTConfig(PeftConfig):
+class RotationConfig(TargetedConfig):
+    """The fields both methods share."""
+
+    fan_in_fan_out: bool = False
+    """True where weights are stored [in, out]. Found from the layer; kept for PEFT's readers."""
+    init_weights: bool = True
+    """True starts at no change; False at random, for tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OFTConfig(RotationConfig):
     """OFT (Qiu et al. 2023): blocks of the input are rotated; angles between neurons stay as they were."""
 
     r: int = 0
@@ -17,22 +27,8 @@ class OFTConfig(PeftConfig):
     """Inputs in one block; must divide the layer's, else the nearest divisor is taken."""
     module_dropout: float = 0.0
     """Share of the blocks that are left unrotated in training."""
-    target_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    fan_in_fan_out: bool = False
-    """True where weights are stored [in, out]. Found from the layer; kept for PEFT's readers."""
     bias: str = "none"
     """Which biases of the base train with the adapter: "none", "all", "oft_only"."""
-    exclude_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    init_weights: bool = True
-    """True starts at no change; False at random, for tests."""
-    layers_to_transform: int | tuple[int, ...] | None = None
-    """As in LoraConfig."""
-    layers_pattern: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    modules_to_save: tuple[str, ...] | None = None
-    """As in LoraConfig."""
     coft: bool = False
     """True bounds each rotation by `eps`."""
     eps: float = 6e-5
@@ -62,7 +58,7 @@ class OFTConfig(PeftConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BOFTConfig(PeftConfig):
+class BOFTConfig(RotationConfig):
     """BOFT (Liu et al. 2023): the rotation is a product of sparse ones, as the fast Fourier transform is."""
 
     boft_block_size: int = 4
@@ -71,24 +67,10 @@ class BOFTConfig(PeftConfig):
     """Number of blocks."""
     boft_n_butterfly_factor: int = 1
     """Number of sparse rotations; 1 is OFT with a scale."""
-    target_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    exclude_modules: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
     boft_dropout: float = 0.0
     """Share of the blocks of one sparse rotation that are left unrotated in training."""
-    fan_in_fan_out: bool = False
-    """True where weights are stored [in, out]. Found from the layer; kept for PEFT's readers."""
     bias: str = "none"
     """Which biases of the base train with the adapter: "none", "all", "boft_only"."""
-    modules_to_save: tuple[str, ...] | None = None
-    """As in LoraConfig."""
-    init_weights: bool = True
-    """True starts at no change; False at random, for tests."""
-    layers_to_transform: int | tuple[int, ...] | None = None
-    """As in LoraConfig."""
-    layers_pattern: str | tuple[str, ...] | None = None
-    """As in LoraConfig."""
 
     prefix: ClassVar[str] = "boft_"
 
