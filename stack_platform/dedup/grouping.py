@@ -38,6 +38,15 @@ def unite(parents: Index, one: int, other: int) -> None:
 
 
 @compiled
+def bucket_end(packed: Wide, start: int) -> int:
+    """Return where the run of keys equal to the one at `start` ends."""
+    stop = start + 1
+    while stop < packed.size and packed[stop] >> np.uint64(32) == packed[start] >> np.uint64(32):
+        stop += 1
+    return stop
+
+
+@compiled
 def join_buckets(
     packed: Wide, lanes: Bytes, settled: Flags, parents: Index, least_equal: int, direct: int
 ) -> None:
@@ -49,9 +58,7 @@ def join_buckets(
     low = np.uint64(0xFFFFFFFF)
     start = 0
     while start < packed.size:
-        stop = start + 1
-        while stop < packed.size and packed[stop] >> np.uint64(32) == packed[start] >> np.uint64(32):
-            stop += 1
+        stop = bucket_end(packed, start)
         for place in range(start + 1, stop):
             text = int(np.int64(packed[place] & low))
             first = start if stop - start <= direct else place - 1
@@ -72,9 +79,7 @@ def mark_rivals(packed: Wide, lanes: Bytes, settled: Flags, marked: Flags, least
     low = np.uint64(0xFFFFFFFF)
     start = 0
     while start < packed.size:
-        stop = start + 1
-        while stop < packed.size and packed[stop] >> np.uint64(32) == packed[start] >> np.uint64(32):
-            stop += 1
+        stop = bucket_end(packed, start)
         first = start  # settled texts come first
         while first < stop and settled[int(np.int64(packed[first] & low))]:
             first += 1
@@ -102,9 +107,7 @@ def number_buckets(packed: Wide, band: int, first: int, buckets: Index, starts: 
     low = np.uint64(0xFFFFFFFF)
     start = 0
     while start < packed.size:
-        stop = start + 1
-        while stop < packed.size and packed[stop] >> np.uint64(32) == packed[start] >> np.uint64(32):
-            stop += 1
+        stop = bucket_end(packed, start)
         if stop - start > 1:
             for place in range(start, stop):
                 buckets[int(np.int64(packed[place] & low)), band] = first

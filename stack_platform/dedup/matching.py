@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stack_platform.dedup.grouping import equal_lanes
+from stack_platform.dedup.grouping import bucket_end, equal_lanes
 from stack_platform.dedup.kernels import Bytes, Flags, Hashes, Index, Scores, Slots, Wide, compiled
 
 _NOBODY = 1 << 62
@@ -92,9 +92,7 @@ def rank_by_rarity(packed: Wide, sets: int, tokens: Hashes) -> int:
     for turn in range(2):  # count how many shingles have each frequency, then number them
         start = 0
         while start < packed.size:
-            stop = start + 1
-            while stop < packed.size and packed[stop] >> np.uint64(32) == packed[start] >> np.uint64(32):
-                stop += 1
+            stop = bucket_end(packed, start)
             if turn == 0:
                 counts[stop - start + 1] += 1
             else:
