@@ -1,5 +1,6 @@
 """From a scrubbed language to a model one may publish."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,15 +15,20 @@ from stack_platform.tables import Lake
 from stack_platform.training.partitions import ModelReport, merge_adapters, train_adapters
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[scrubbed],
-    group_name="models",
-    kinds={"pytorch", "huggingface"},
-    owners=["team:ml"],
-    pool="training",
-)
+def _model(after: dg.AssetsDefinition) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a model per language, made of the asset it comes after; one is made at a time."""
+    return dg.asset(
+        partitions_def=LANGUAGES,
+        backfill_policy=IN_BATCHES,
+        deps=[after],
+        group_name="models",
+        kinds={"pytorch", "huggingface"},
+        owners=["team:ml"],
+        pool="training",
+    )
+
+
+@_model(scrubbed)
 def trained_adapter(
     context: dg.AssetExecutionContext, lake: LakeResource, models: ModelsResource
 ) -> dg.MaterializeResult[Any]:
@@ -32,15 +38,7 @@ def trained_adapter(
     return report_partitions(context, reports, partial(describe_adapter, tables))
 
 
-@dg.asset(
-    partitions_def=LANGUAGES,
-    backfill_policy=IN_BATCHES,
-    deps=[trained_adapter],
-    group_name="models",
-    kinds={"pytorch", "huggingface"},
-    owners=["team:ml"],
-    pool="training",
-)
+@_model(trained_adapter)
 def merged_model(
     context: dg.AssetExecutionContext, lake: LakeResource, models: ModelsResource
 ) -> dg.MaterializeResult[Any]:
