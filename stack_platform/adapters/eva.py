@@ -66,7 +66,7 @@ def initialize_lora_eva_weights(
         raise AdapterError(f"adapter {adapter_name!r} has not init_lora_weights='eva'; make it with this")
     layers = {path: layer for path, layer in base.layers.items() if adapter_name in layer.adapters}
     moments = _gather(peft_model, layers, dataloader, config.eva_config, forward_fn or _by_keywords)
-    found = {path: sums.directions() for path, sums in moments.items()}
+    found = _directions(moments)
     ranks = distribute_ranks({path: share for path, (_, share) in found.items()}, config)
     alpha = {path: config.lora_alpha * rank / config.r for path, rank in ranks.items() if rank != config.r}
     changed = replace(
@@ -106,6 +106,15 @@ def distribute_ranks(variances: Mapping[str, Tensor], config: LoraConfig) -> dic
     for _, path in sorted(shares, key=lambda item: (-item[0], item[1]))[: (config.r - 1) * len(ranks)]:
         ranks[path] += 1
     return ranks
+
+
+def _directions(moments: Mapping[str, _Moments]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each layer's directions and variances; layers that read the same share one decomposition."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for sums in moments.values():
+        if id(sums) not in found:
+            found[id(sums)] = sums.directions()
+    return {path: found[id(sums)] for path, sums in moments.items()}
 
 
 def _gather(
