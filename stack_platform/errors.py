@@ -11,7 +11,8 @@
     ├── AdapterError     an adapter does not fit its model or its files
     └── ModelError       a base model cannot be loaded
 
-A message says what happened, with the offending value, and what to do next.
+A message says what happened, with the offending value, and what to do next. ConfigError and AdapterError are
+ValueErrors too: scripts written for PEFT catch those.
 """
 
 
@@ -19,7 +20,7 @@ class StackError(Exception):
     """Root of all errors raised on purpose."""
 
 
-class ConfigError(StackError):
+class ConfigError(StackError, ValueError):
     """A setting has a value nobody can use."""
 
 
@@ -47,7 +48,7 @@ class ReleaseError(StackError):
     """A release is missing, sealed already, or fails its verification."""
 
 
-class AdapterError(StackError):
+class AdapterError(StackError, ValueError):
     """An adapter does not fit its model or its files."""
 
 

@@ -66,8 +66,8 @@ def prepare(
             f"import {type(config).__name__} from stack_platform.adapters"
         )
     check_name(name)
-    if config.base_model_name_or_path is None:
-        config = replace(config, base_model_name_or_path=getattr(model, "name_or_path", None) or None)
+    base = config.base_model_name_or_path or getattr(model, "name_or_path", None) or None
+    config = replace(config, base_model_name_or_path=base)  # a copy of our own, with its fields checked again
     if isinstance(config, PromptLearningConfig):
         return _prepare_prompt(model, config, folder, hub)
     if str(config.peft_type) not in METHODS:

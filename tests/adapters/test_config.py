@@ -52,8 +52,11 @@ def test_a_config_cannot_be_changed_through_the_callers_objects():
     config = LoraConfig(rank_pattern=ranks)
     ranks["q"] = 8
     assert config.rank_pattern == {"q": 4}
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        config.r = 4
+
+
+def test_a_misspelled_field_cannot_be_set():
+    with pytest.raises(AttributeError, match="lora_alhpa"):
+        LoraConfig().lora_alhpa = 4
 
 
 @pytest.mark.parametrize(

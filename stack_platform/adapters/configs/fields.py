@@ -1,5 +1,7 @@
 """What every configuration shares: the common fields, their checks, and how they become JSON; free of torch.
 
+A configuration can be changed, as in PEFT; a model keeps a copy of its own, whose fields are checked once more.
+
 `adapter_config.json` is the sorted JSON of the fields, so its key set is PEFT's (release 0.21.2). Collections are
 stored sorted, so one configuration has one byte sequence; PEFT keeps `target_modules` in a set, whose order in the
 file depends on the hash seed.
@@ -76,7 +78,7 @@ _PROBABILITIES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PeftConfig:
     """The fields every adapter method shares."""
 
@@ -96,6 +98,8 @@ class PeftConfig:
     """True in every saved file: a loaded adapter is frozen unless `is_trainable` is asked for."""
 
     is_prompt_learning: ClassVar[bool] = False
+    prefix: ClassVar[str] = ""
+    """What the names of the method's parameters begin with."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as PEFT writes them: enums as their text, tuples as lists."""
@@ -135,7 +139,7 @@ class PeftConfig:
         return read_config(folder, **hub)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TargetedConfig(PeftConfig):
     """The fields of the methods that change layers of one's choice."""
 
@@ -186,7 +190,7 @@ def settle(config: PeftConfig, peft_type: PeftType) -> None:
 
 def assign(config: PeftConfig, name: str, value: Any) -> None:
     """Set a field of a configuration that is still being made."""
-    object.__setattr__(config, name, value)
+    setattr(config, name, value)
 
 
 def member(kind: type[_Member], name: str, value: object) -> _Member:

@@ -26,7 +26,7 @@ CHANGES_BASE = ("olora", "pissa", "loftq")
 """Initializations that move part of the base weight into the adapter."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoftQConfig:
     """LoftQ (Li et al. 2023): the adapter starts as the error of quantizing the weight."""
 
@@ -36,7 +36,7 @@ class LoftQConfig:
     """Alternations between quantizing and decomposing the error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EvaConfig:
     """EVA (Paischer et al. 2024): A starts as the main directions of the layer's inputs."""
 
@@ -60,7 +60,7 @@ class EvaConfig:
             raise ConfigError(f"tau={self.tau!r}; write a number from 0 to 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ReservedFields(TargetedConfig):
     """PEFT's LoRA fields for what this release lacks; only a value that changes nothing is accepted."""
 
@@ -79,7 +79,7 @@ class ReservedFields(TargetedConfig):
     qalora_group_size: int = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoraConfig(ReservedFields):
     """Low-rank adaptation (Hu et al. 2021): the weight update is `scaling * B @ A` with rank `r`."""
 
@@ -127,7 +127,7 @@ class LoraConfig(ReservedFields):
         check_ranks(self, self.r, "lora_alpha")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AdaLoraConfig(LoraConfig):
     """AdaLoRA (Zhang et al. 2023): a singular value decomposition whose small values are pruned while training."""
 

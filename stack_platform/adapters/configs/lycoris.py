@@ -15,7 +15,7 @@ from stack_platform.adapters.configs.fields import (
 from stack_platform.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LycorisConfig(TargetedConfig):
     """The fields both methods share."""
 
@@ -35,7 +35,7 @@ class LycorisConfig(TargetedConfig):
     """As in LoraConfig."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoHaConfig(LycorisConfig):
     """LoHa (Hyeon-Woo et al. 2021): the update is (A1 B1) * (A2 B2), elementwise, of rank up to r squared."""
 
@@ -50,7 +50,7 @@ class LoHaConfig(LycorisConfig):
         choice("init_weights", self.init_weights, (True, False))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoKrConfig(LycorisConfig):
     """LoKr (Yeh et al. 2023): the update is the Kronecker product of two small matrices."""
 

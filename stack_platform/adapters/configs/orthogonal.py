@@ -7,7 +7,7 @@ from stack_platform.adapters.configs.fields import PeftType, TargetedConfig, cho
 from stack_platform.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RotationConfig(TargetedConfig):
     """The fields both methods share."""
 
@@ -17,7 +17,7 @@ class RotationConfig(TargetedConfig):
     """True starts at no change; False at random, for tests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OFTConfig(RotationConfig):
     """OFT (Qiu et al. 2023): blocks of the input are rotated; angles between neurons stay as they were."""
 
@@ -57,7 +57,7 @@ class OFTConfig(RotationConfig):
         whole("num_cayley_neumann_terms", self.num_cayley_neumann_terms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BOFTConfig(RotationConfig):
     """BOFT (Liu et al. 2023): the rotation is a product of sparse ones, as the fast Fourier transform is."""
 

@@ -33,7 +33,7 @@ class PromptEncoderReparameterizationType(StrEnum):
     LSTM = "LSTM"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PromptLearningConfig(PeftConfig):
     """The fields of the methods that learn virtual tokens; what is None is taken from the model."""
 
@@ -53,7 +53,7 @@ class PromptLearningConfig(PeftConfig):
     is_prompt_learning: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PromptTuningConfig(PromptLearningConfig):
     """Prompt tuning (Lester et al. 2021): learned embeddings in front of the input's."""
 
@@ -78,7 +78,7 @@ class PromptTuningConfig(PromptLearningConfig):
             raise ConfigError("tokenizer_kwargs serve prompt_tuning_init='TEXT' only; leave them out")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PrefixTuningConfig(PromptLearningConfig):
     """Prefix tuning (Li and Liang 2021): learned keys and values in front of every attention's."""
 
@@ -97,7 +97,7 @@ class PrefixTuningConfig(PromptLearningConfig):
             whole("encoder_hidden_size", self.encoder_hidden_size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PromptEncoderConfig(PromptLearningConfig):
     """P-tuning (Liu et al. 2021): learned embeddings that a small network computes."""
 
@@ -129,7 +129,7 @@ class PromptEncoderConfig(PromptLearningConfig):
             raise ConfigError("encoder_num_layers and encoder_dropout serve the LSTM only; leave them out")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class XLoraConfig(PeftConfig):
     """X-LoRA (Buehler and Buehler 2024): a classifier mixes frozen LoRA adapters, token by token."""
 

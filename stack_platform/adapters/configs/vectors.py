@@ -8,7 +8,7 @@ from stack_platform.adapters.configs.fields import PeftConfig, PeftType, assign,
 from stack_platform.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class IA3Config(PeftConfig):
     """(IA)3 (Liu et al. 2022): outputs, or inputs of feed-forward layers, are scaled one by one."""
 
@@ -41,7 +41,7 @@ class IA3Config(PeftConfig):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class VeraConfig(PeftConfig):
     """VeRA (Kopiczko et al. 2024): random A and B shared by all layers, and two learned vectors per layer."""
 
@@ -80,7 +80,7 @@ class VeraConfig(PeftConfig):
         choice("init_weights", self.init_weights, (True, False))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TrainableTokensConfig(PeftConfig):
     """Train some rows of the embedding in full, as for new tokens."""
 
