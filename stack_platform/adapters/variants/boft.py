@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stack_platform.adapters.configs.orthogonal import BOFTConfig
-from stack_platform.adapters.variants.oft import turned, unrotated
+from stack_platform.adapters.variants.oft import cayley, turned, unrotated
 from stack_platform.adapters.variants.variant import Adapter, Merged, Shapes, Site, Start, Variant, zeros
 from stack_platform.errors import AdapterError
 
@@ -73,8 +73,7 @@ def boft_turned(site: Site, x: Tensor, *, back: bool = False) -> Tensor:
     R = site.tensors["boft_R"]
     factors, blocks, side, _ = R.shape
     skew = 0.5 * (R - R.transpose(2, 3))
-    eye = torch.eye(side, device=R.device, dtype=R.dtype)
-    turns = list(torch.linalg.solve(eye + skew, eye - skew, left=False))
+    turns = list(cayley(skew))
     if site.layer.training and site.adapter.dropout:
         chosen = int(torch.randint(0, factors, (1,)))
         turns[chosen] = unrotated(turns[chosen], site.adapter.dropout)

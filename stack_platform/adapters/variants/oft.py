@@ -55,7 +55,7 @@ def rotation(site: Site) -> Tensor:
     Q = _skew(generator, side)
     if config.coft:
         Q = _bounded(Q, config.eps)
-    R = _series(Q, config.num_cayley_neumann_terms) if config.use_cayley_neumann else _cayley(Q)
+    R = _series(Q, config.num_cayley_neumann_terms) if config.use_cayley_neumann else cayley(Q)
     R = R.expand(size // side, side, side)
     if site.layer.training and config.module_dropout:
         return unrotated(R, config.module_dropout)
@@ -133,10 +133,12 @@ def _series(Q: Tensor, terms: int) -> Tensor:
     return R
 
 
-def _cayley(Q: Tensor) -> Tensor:
-    eye = torch.eye(Q.shape[1], device=Q.device, dtype=Q.dtype)
-    solved: Tensor = torch.linalg.solve(eye + Q, eye - Q, left=False)
-    return solved
+def cayley(Q: Tensor) -> Tensor:
+    """Return (I - Q)(I + Q)^-1 for each skew-symmetric Q [..., b, b]; solved in at least fp32, as LAPACK asks."""
+    wide = Q.to(torch.promote_types(Q.dtype, torch.float32))
+    eye = torch.eye(Q.shape[-1], device=Q.device, dtype=wide.dtype)
+    rotation: Tensor = torch.linalg.solve(eye + wide, eye - wide, left=False)
+    return rotation.to(Q.dtype)
 
 
 def _bounded(Q: Tensor, eps: float) -> Tensor:
