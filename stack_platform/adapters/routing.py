@@ -7,7 +7,6 @@ rows.
 Gates: a factor per token and adapter, as X-LoRA's classifier gives them.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,21 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stack_platform.adapters.active import BASE, ActiveSet, Choice, active_set
 from stack_platform.adapters.compose.low_rank import LowRank
-from stack_platform.adapters.stacking import Chunk, Stack, add_routed_update, chunks_of, routed_update, spread
+from stack_platform.adapters.stacking import Chunk, Kept, add_routed_update, chunks_of, routed_update, spread
 from stack_platform.adapters.variants.lora import dropped, update
 from stack_platform.adapters.variants.variant import Adapter
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:
     from stack_platform.adapters.layer import AdaptedLayer
-
-BASE = "__base__"
-
-Choice = str | Sequence[str] | Mapping[str, float]
-"""What a row asks for: an adapter, several, several with weights, or `__base__`."""
-ActiveSet = tuple[tuple[str, float], ...]
-"""Adapters and their weights, in the order in which they wrap the layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +33,8 @@ class Rows:
     """What each row asked for; empty for the base model."""
     where: Mapping[str, Tensor] = field(default_factory=dict)
     """Adapter to the numbers of the rows that have it."""
+    names: tuple[str, ...] = ()
+    """The adapters, sorted."""
     device: torch.device | None = None
     """Where the batch is."""
     # what was worked out for this batch
@@ -47,12 +42,10 @@ class Rows:
     _shares: dict[tuple[tuple[str, ...], tuple[int, ...], torch.dtype], Tensor] = field(
         default_factory=dict, compare=False
     )
-    _chunks: dict[tuple[tuple[str, ...], tuple[int, ...], torch.dtype, int], tuple[Chunk, ...]] = field(
+    _chunks: dict[tuple[tuple[str, ...], tuple[int, ...], torch.dtype, int, int], tuple[Chunk, ...]] = field(
         default_factory=dict, compare=False
     )
-    _stacks: dict[tuple[int, torch.dtype], tuple[tuple[str, ...], Stack]] = field(
-        default_factory=dict, compare=False
-    )
+    _stacks: dict[int, Kept] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, choices: Sequence[Choice], device: torch.device | None = None) -> "Rows":
@@ -62,13 +55,14 @@ class Rows:
         """
         if isinstance(choices, str | Mapping):
             raise AdapterError(f"adapter_names={choices!r}; write a list with one entry for each row")
-        sets = tuple(_active_set(choice) for choice in choices)
+        named = [active_set(choice, "adapter_names") for choice in choices]
+        sets = tuple(tuple((n, w) for n, w in chosen if n != BASE) for chosen in named)
         groups: dict[str, list[int]] = {}
         for number, chosen in enumerate(sets):
             for name, _ in chosen:
                 groups.setdefault(name, []).append(number)
         where = {name: torch.tensor(rows, device=device) for name, rows in sorted(groups.items())}
-        return cls(sets, where, device)
+        return cls(sets, where, tuple(where), device)
 
     def repeated(self, batch: int) -> "Rows":
         """Return the rows for a batch that repeats each row, as beam search does.
@@ -95,32 +89,27 @@ class Rows:
             self._shares[key] = spread(torch.tensor(table, dtype=dtype, device=self.device), ranks)
         return self._shares[key]
 
-    def chunks(
-        self, names: tuple[str, ...], ranks: tuple[int, ...], dtype: torch.dtype, tokens: int
-    ) -> tuple[Chunk, ...]:
+    def chunks(self, kept: Kept, tokens: int) -> tuple[Chunk, ...]:
         """Return the chunks that compute together, for rows of `tokens` tokens."""
-        key = (names, ranks, dtype, tokens)
-        if key not in self._chunks:
-            self._chunks[key] = chunks_of(self.shares(names, ranks, dtype), tokens)
-        return self._chunks[key]
+        stacked = kept.stacked
+        size = stacked.A.shape[1] + stacked.B.shape[1]
+        key = (kept.names, stacked.ranks, stacked.B.dtype, tokens, size)
+        if (found := self._chunks.get(key)) is None:
+            shares = self.shares(kept.names, stacked.ranks, stacked.B.dtype)
+            found = self._chunks[key] = chunks_of(shares, tokens, size)
+        return found
 
-    def stack(self, layer: "AdaptedLayer", dtype: torch.dtype) -> tuple[tuple[str, ...], Stack]:
-        """Return the adapters of these rows that a layer has, and their stack.
+    def stack(self, layer: "AdaptedLayer") -> Kept | None:
+        """Return the stack of these rows' adapters in a layer, if it was kept and nothing has changed since.
 
         Looked up once for a layer and a batch: an adapter does not change while the batch is computed.
         """
-        if (found := self._stacks.get((id(layer), dtype))) is not None:
-            return found
-        adapters = layer.adapters
-        scalings = {name: adapters[name].scaling for name in self.where if name in adapters}
-        stacked = layer.stacks.find(scalings, dtype)
-        if stacked is None:
-            tensors = {name: layer.tensors(name) for name in scalings}
-            parts = {n: LowRank(t["lora_A"], t["lora_B"], scalings[n]) for n, t in tensors.items()}
-            stacked = layer.stacks.make(parts, dtype)
-        found = tuple(scalings), stacked
-        if not torch.is_grad_enabled():
-            self._stacks[id(layer), dtype] = found
+        if torch.is_grad_enabled():
+            return None
+        if (found := self._stacks.get(id(layer))) is None:
+            found = layer.stacks.find(self.names, tuple(map(layer.adapters.get, self.names)))
+            if found is not None:
+                self._stacks[id(layer)] = found
         return found
 
 
@@ -128,7 +117,7 @@ def routed(layer: "AdaptedLayer", rows: Rows, args: tuple[Any, ...], kwargs: Map
     """Return the layer's output with each row changed by its own adapters.
 
     Raises: AdapterError for a module that computes with its weight itself, which is one for all rows; and for weights
-    of adapters that are not plain LoRA on a matrix.
+    of adapters that are not plain LoRA.
     """
     if not layer.kind.called:
         raise AdapterError(
@@ -137,18 +126,30 @@ def routed(layer: "AdaptedLayer", rows: Rows, args: tuple[Any, ...], kwargs: Map
         )
     x = args[0]
     rows = rows.repeated(x.shape[0])
-    here = [layer.adapters[name] for name in rows.where if name in layer.adapters]
-    if not here:
-        return layer.base_layer(*args, **kwargs)
-    if layer.kind.name != "linear" or not all(_plain(adapter, layer) for adapter in here):
-        return _set_by_set(layer, rows, args, kwargs)
+    kept = rows.stack(layer)
+    if kept is None or layer.training:
+        here = {name: layer.adapters[name] for name in rows.names if name in layer.adapters}
+        if not here:
+            return layer.base_layer(*args, **kwargs)
+        if layer.kind.name != "linear" or not all(_plain(adapter, layer) for adapter in here.values()):
+            return _set_by_set(layer, rows, args, kwargs)
     y = layer.base_layer(*args, **kwargs)
-    names, stacked = rows.stack(layer, y.dtype)
+    if kept is None or kept.stacked.B.dtype != y.dtype:
+        kept = _stacked(layer, rows, y.dtype)
+    stacked = kept.stacked
     if torch.is_grad_enabled() or not y.is_contiguous():
-        shares = rows.shares(names, stacked.ranks, y.dtype)
+        shares = rows.shares(kept.names, stacked.ranks, y.dtype)
         return y + routed_update(x, shares, stacked).to(y.dtype)
-    tokens = y[0].numel() // y.shape[-1]
-    return add_routed_update(y, x, rows.chunks(names, stacked.ranks, y.dtype, tokens), stacked)
+    tokens = y.numel() // (y.shape[0] * y.shape[-1])
+    return add_routed_update(y, x, rows.chunks(kept, tokens), stacked)
+
+
+def _stacked(layer: "AdaptedLayer", rows: Rows, dtype: torch.dtype) -> Kept:
+    """Stack the adapters of these rows that a layer has."""
+    adapters = {name: layer.adapters[name] for name in rows.names if name in layer.adapters}
+    tensors = {name: layer.tensors(name) for name in adapters}
+    parts = {n: LowRank(t["lora_A"], t["lora_B"], adapters[n].scaling) for n, t in tensors.items()}
+    return layer.stacks.make(rows.names, tuple(map(layer.adapters.get, rows.names)), parts, dtype)
 
 
 def gated(
@@ -176,22 +177,6 @@ def gated(
     return y.to(dtype)
 
 
-def _active_set(choice: Choice) -> ActiveSet:
-    if isinstance(choice, str):
-        choice = [choice]
-    if not isinstance(choice, Mapping | Sequence):
-        raise AdapterError(
-            f"adapter_names has {choice!r}; write a name, several, several with weights, or {BASE!r}"
-        )
-    weights = choice if isinstance(choice, Mapping) else dict.fromkeys(choice, 1.0)
-    for name, weight in weights.items():
-        if not isinstance(name, str) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise AdapterError(
-                f"adapter_names has {name!r}: {weight!r}; write names, or names with finite weights"
-            )
-    return tuple((name, float(weight)) for name, weight in weights.items() if name != BASE)
-
-
 def _plain(adapter: Adapter, layer: "AdaptedLayer") -> bool:
     """Return whether an adapter is B A x and no more."""
     drops = adapter.dropout and layer.base_layer.training
@@ -206,14 +191,15 @@ def _set_by_set(layer: "AdaptedLayer", rows: Rows, args: tuple[Any, ...], kwargs
         groups.setdefault(here, []).append(number)
     pieces, order = [], []
     for chosen, numbers in groups.items():
-        if uneven := [(name, weight) for name, weight in chosen if weight != 1]:
-            name, weight = uneven[0]
+        uneven = [(name, weight) for name, weight in chosen if weight != 1]
+        if others := [(n, w) for n, w in uneven if layer.adapters[n].variant != "lora"]:
+            name, weight = others[0]
             raise AdapterError(
-                f"adapter_names gives {name!r} the weight {weight}, which only plain LoRA on linear layers can have; "
+                f"adapter_names gives {name!r} the weight {weight}, which only plain LoRA can have; "
                 "leave the weight out"
             )
         index = torch.tensor(numbers, device=x.device)
-        sites = [layer.site(name) for name, _ in chosen]
+        sites = [layer.site(name, weight) for name, weight in chosen]
         own = (x[index], *rest)
         pieces.append(layer.run(sites, own, kwargs) if sites else layer.base_layer(*own, **kwargs))
         order += numbers

@@ -6,14 +6,20 @@ with all B under one another [R, O] adds them up. Two products in place of two f
 ranks may differ, and a row may have several adapters.
 
 Products with other rows' adapters are wasted, so the rows are cut into chunks that compute only with the ranks between
-the first and the last one they need. Small products are slow in their own way; a chunk has about as many tokens as the
-format makes worth while. Times of the seven layers of a block of SmolLM2-135M on a CPU, in multiples of the base
-layers'; eight rows, six adapters of ranks 4 to 32:
+the first and the last one they need. A chunk has costs of its own too, which weigh more in small layers and for few
+tokens. CPU times with adapters in multiples of the base layers'; eight rows, six adapters of ranks 4 to 32:
 
-    tokens a row              1      8      32     128         1      8      32     128
-    bf16: chunks as here      2.3    1.6    1.4    1.3   fp32: 1.3    1.1    1.1    1.1
-          one product         2.3    1.6    1.4    1.4         1.3    1.2    1.3    1.3
-          PEFT's loop         4.7    2.5    2.0    1.8         2.2    1.4    1.2    1.2
+                                  bf16                          fp32
+    tokens a row              1      8      32     128      1      8      32     128
+    block of SmolLM2-135M, seven layers
+      chunks as here          1.8    1.6    1.4    1.2      1.4    1.2    1.1    1.1
+      one product             1.8    1.6    1.4    1.3      1.4    1.3    1.3    1.3
+    layer of 4096 x 4096
+      chunks as here          1.2    1.1    1.06   1.02     1.04   1.05   1.01   1.00
+      one product             1.3    1.1    1.09   1.07     1.03   1.07   1.03   1.04
+
+One product for layers that read the same x (query, key, value; gate, up) was tried: it saves a hundredth of a prompt's
+time and makes results depend on the calls before, so each layer computes its own.
 
 Both matrices are kept in the format of the layer's output until an adapter changes.
 
@@ -22,6 +28,8 @@ N rows, T tokens of a row, I inputs, O outputs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,10 +37,12 @@ from torch.nn.functional import linear
 
 from stack_platform.adapters.compose.low_rank import LowRank
 
+_address, _version = Tensor.data_ptr, attrgetter("_version")
 _KEPT = 4  # stacks for one layer: batches of so many sets of adapters may alternate
-_CPU_TOKENS = {torch.float32: 16, torch.float64: 16}  # in a chunk; measured as above
-_HALF_TOKENS = 256
-_DEVICE_TOKENS = 4096  # elsewhere a launch costs more than a wasted product; not measured
+# What a chunk costs beside its products, in multiply-adds of the format; measured as above.
+_HALF_CHUNK = 2e7
+_CPU_CHUNK = {torch.float32: 1e6, torch.float64: 5e5}
+_DEVICE_CHUNK = 2e9  # launches; not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +81,39 @@ def spread(shares: Tensor, ranks: Sequence[int]) -> Tensor:
     return shares.repeat_interleave(torch.tensor(ranks, device=shares.device), dim=1)
 
 
-def chunks_of(shares: Tensor, tokens: int) -> tuple[Chunk, ...]:
-    """Cut a batch with shares [N, R] and `tokens` tokens a row into chunks; rows without a share are in none."""
-    worth = _HALF_TOKENS if shares.device.type == "cpu" else _DEVICE_TOKENS
-    worth = _CPU_TOKENS.get(shares.dtype, worth) if shares.device.type == "cpu" else worth
-    rows = max(1, -(-worth // max(tokens, 1)))
-    chunks = []
-    for start in range(0, len(shares), rows):
-        own = shares[start : start + rows]
-        needed = own.any(dim=0).nonzero().flatten()
-        if not len(needed):
+def chunks_of(shares: Tensor, tokens: int, size: int) -> tuple[Chunk, ...]:
+    """Cut a batch with shares [N, R] and `tokens` tokens a row into chunks; rows without a share are in none.
+
+    `size` is I + O. A row joins the chunk before it where the products wasted cost less than a chunk of its own.
+    """
+    cpu = shares.device.type == "cpu"
+    own = (_CPU_CHUNK.get(shares.dtype, _HALF_CHUNK) if cpu else _DEVICE_CHUNK) / (size * max(tokens, 1))
+    used = shares != 0
+    firsts = used.int().argmax(dim=1).tolist()
+    lasts = (shares.shape[1] - used.flip(1).int().argmax(dim=1)).tolist()
+    pieces: list[tuple[int, int, int, int]] = []  # rows from and to, ranks from and to
+    for row, needed in enumerate(used.any(dim=1).tolist()):
+        if not needed:
             continue
-        ranks = slice(int(needed[0]), int(needed[-1]) + 1)
-        own = own[:, ranks]
-        each = None if bool((own == 1).all()) else own.repeat_interleave(tokens, dim=0)
-        whole = slice(start * tokens, (start + rows) * tokens) if rows < len(shares) else None
-        chunks.append(Chunk(whole, ranks if own.shape[1] < shares.shape[1] else None, each))
-    return tuple(chunks)
+        low, high = firsts[row], lasts[row]
+        if pieces:
+            start, end, first, last = pieces[-1]
+            ranks = min(first, low), max(last, high)
+            apart = (end - start) * (last - first) + (high - low) + own
+            if (row + 1 - start) * (ranks[1] - ranks[0]) <= apart:
+                pieces[-1] = (start, row + 1, *ranks)
+                continue
+        pieces.append((row, row + 1, low, high))
+    return tuple(_chunk(shares, tokens, *piece) for piece in pieces)
+
+
+def _chunk(shares: Tensor, tokens: int, start: int, end: int, first: int, last: int) -> Chunk:
+    own = shares[start:end, first:last]
+    return Chunk(
+        slice(start * tokens, end * tokens) if end - start < len(shares) else None,
+        slice(first, last) if last - first < shares.shape[1] else None,
+        None if bool((own == 1).all()) else own.repeat_interleave(tokens, dim=0),
+    )
 
 
 def routed_update(x: Tensor, shares: Tensor, stacked: Stack) -> Tensor:
@@ -125,16 +151,21 @@ def add_routed_update(y: Tensor, x: Tensor, chunks: Sequence[Chunk], stacked: St
 class Kept:
     """A stack and what it was made of."""
 
+    names: tuple[str, ...]
+    """The adapters in it."""
     stacked: Stack
+    adapters: tuple[Any, ...]
+    """All that is known of each adapter that was asked for but its tensors; None for those that the layer lacks."""
     tensors: tuple[Tensor, ...]
-    marks: tuple[tuple[int, int], ...]
-    scalings: tuple[float, ...]
+    addresses: tuple[int, ...]
+    versions: tuple[int, ...]
 
-    def holds(self, scalings: tuple[float, ...]) -> bool:
+    def holds(self, adapters: tuple[Any, ...]) -> bool:
         """Return whether nothing has changed since."""
-        return scalings == self.scalings and all(
-            (tensor.data_ptr(), _version(tensor)) == mark
-            for tensor, mark in zip(self.tensors, self.marks, strict=True)
+        return (
+            adapters == self.adapters
+            and tuple(map(_address, self.tensors)) == self.addresses
+            and tuple(map(_version, self.tensors)) == self.versions
         )
 
 
@@ -147,36 +178,37 @@ class Stacks:
     is an assignment into `.data` in place.
     """
 
-    kept: dict[tuple[tuple[str, ...], torch.dtype], Kept] = field(default_factory=dict)
-    """By adapters and format; to be cleared when an adapter comes or goes."""
+    kept: dict[tuple[str, ...], Kept] = field(default_factory=dict)
+    """By the adapters that were asked for; to be cleared when an adapter comes or goes."""
 
     def forget_in_training(self) -> None:
         """Forget all stacks where gradients are wanted: a step of the optimizer follows."""
         if self.kept and torch.is_grad_enabled():
             self.kept.clear()
 
-    def find(self, scalings: Mapping[str, float], dtype: torch.dtype) -> Stack | None:
-        """Return the stack of adapters, name to scaling, unless one of them has changed or gradients are wanted."""
-        found = self.kept.get((tuple(scalings), dtype))
-        if found is None or torch.is_grad_enabled() or not found.holds(tuple(scalings.values())):
+    def find(self, asked: tuple[str, ...], adapters: tuple[Any, ...]) -> Kept | None:
+        """Return the stack of adapters, unless one of them has changed or gradients are wanted."""
+        found = self.kept.get(asked)
+        if found is None or torch.is_grad_enabled() or not found.holds(adapters):
             return None
-        return found.stacked
+        return found
 
-    def make(self, parts: Mapping[str, LowRank], dtype: torch.dtype) -> Stack:
+    def make(
+        self,
+        asked: tuple[str, ...],
+        adapters: tuple[Any, ...],
+        parts: Mapping[str, LowRank],
+        dtype: torch.dtype,
+    ) -> Kept:
         """Stack adapters anew, and keep the stack unless gradients are wanted, or are there for a step to come."""
-        stacked = stack(list(parts.values()), dtype)
         tensors = tuple(tensor for part in parts.values() for tensor in (part.A, part.B))
-        if torch.is_grad_enabled() or any(t.grad is not None or t.is_inference() for t in tensors):
-            return stacked
-        marks = tuple((tensor.data_ptr(), _version(tensor)) for tensor in tensors)
-        self.kept.pop((tuple(parts), dtype), None)
-        self.kept[tuple(parts), dtype] = Kept(
-            stacked, tensors, marks, tuple(p.scaling for p in parts.values())
-        )
+        keeps = not torch.is_grad_enabled() and all(t.grad is None and not t.is_inference() for t in tensors)
+        versions = tuple(map(_version, tensors)) if keeps else ()
+        stacked = stack(list(parts.values()), dtype)
+        made = Kept(tuple(parts), stacked, adapters, tensors, tuple(map(_address, tensors)), versions)
+        if keeps:
+            self.kept.pop(asked, None)
+            self.kept[asked] = made
         while len(self.kept) > _KEPT:
             del self.kept[next(iter(self.kept))]
-        return stacked
-
-
-def _version(tensor: Tensor) -> int:
-    return tensor._version  # noqa: SLF001
+        return made

@@ -1,6 +1,6 @@
 import pytest
 
-from stack_platform.adapters.router import Router, route
+from stack_platform.adapters import Router, route
 from stack_platform.errors import AdapterError
 
 TABLE = {"Python": "py", "C++": {"cpp": 0.7, "c": 0.3}, "JavaScript": ["js", "ts"]}

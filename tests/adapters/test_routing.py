@@ -109,6 +109,24 @@ def test_weights_of_a_row_multiply_its_updates(llama, words):
 
 
 @torch.no_grad()
+def test_weights_of_a_row_multiply_updates_that_are_no_matrix(llama, words):
+    settings = {"target_modules": ["embed_tokens", "q_proj"], "init_lora_weights": False}
+    peft = get_peft_model(llama(), LoraConfig(r=2, **settings), "a").eval()
+    weighted = peft(input_ids=words, adapter_names=[{"a": -0.5}] * len(words)).logits
+    peft.base_model.rescale("a", -0.5)
+    torch.testing.assert_close(weighted, peft(input_ids=words).logits)
+
+
+@torch.no_grad()
+def test_dropout_acts_in_training_though_a_stack_was_kept(llama, words):
+    peft = adapted(llama(), lora_dropout=0.5)
+    before = peft(input_ids=words, adapter_names=ROWS).logits
+    dropped = peft.train()(input_ids=words, adapter_names=ROWS).logits
+    assert not torch.allclose(before[0], dropped[0])
+    assert torch.equal(peft.eval()(input_ids=words, adapter_names=ROWS).logits, before)
+
+
+@torch.no_grad()
 def test_weights_of_other_methods_are_refused(llama, words):
     peft = adapted(llama(), use_dora=True)
     with pytest.raises(AdapterError, match=r"'a' the weight 0\.5, which only plain LoRA"):
