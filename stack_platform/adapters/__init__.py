@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         AutoPeftModelForSequenceClassification,
         AutoPeftModelForTokenClassification,
     )
+    from stack_platform.adapters.checkpoints import AdapterCheckpoints
+    from stack_platform.adapters.config import PEFT_TYPE_TO_CONFIG_MAPPING, get_peft_config
     from stack_platform.adapters.configs.fields import PeftConfig, PeftType, TaskType
     from stack_platform.adapters.configs.lora import AdaLoraConfig, EvaConfig, LoftQConfig, LoraConfig
     from stack_platform.adapters.configs.lycoris import LoHaConfig, LoKrConfig
@@ -31,13 +33,23 @@ if TYPE_CHECKING:
     )
     from stack_platform.adapters.configs.vectors import IA3Config, TrainableTokensConfig, VeraConfig
     from stack_platform.adapters.eva import initialize_lora_eva_weights
+    from stack_platform.adapters.export import export_for_vllm
+    from stack_platform.adapters.functional import inject_adapter_in_model
     from stack_platform.adapters.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
     from stack_platform.adapters.model import PeftModel
     from stack_platform.adapters.optimizers import create_loraplus_optimizer
+    from stack_platform.adapters.precision import cast_mixed_precision_params
     from stack_platform.adapters.quantized import prepare_model_for_kbit_training
-    from stack_platform.adapters.state import get_peft_model_state_dict, set_peft_model_state_dict
+    from stack_platform.adapters.router import Router, route
+    from stack_platform.adapters.state import (
+        get_peft_model_state_dict,
+        load_peft_weights,
+        set_peft_model_state_dict,
+    )
     from stack_platform.adapters.status import get_layer_status, get_model_status
     from stack_platform.adapters.tasks import (
+        MODEL_TYPE_TO_PEFT_MODEL_MAPPING,
+        PeftMixedModel,
         PeftModelForCausalLM,
         PeftModelForFeatureExtraction,
         PeftModelForQuestionAnswering,
@@ -48,7 +60,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MODEL_TYPE_TO_PEFT_MODEL_MAPPING",
+    "PEFT_TYPE_TO_CONFIG_MAPPING",
     "AdaLoraConfig",
+    "AdapterCheckpoints",
     "AutoPeftModel",
     "AutoPeftModelForCausalLM",
     "AutoPeftModelForFeatureExtraction",
@@ -65,6 +80,7 @@ __all__ = [
     "LoraConfig",
     "OFTConfig",
     "PeftConfig",
+    "PeftMixedModel",
     "PeftModel",
     "PeftModelForCausalLM",
     "PeftModelForFeatureExtraction",
@@ -79,19 +95,26 @@ __all__ = [
     "PromptLearningConfig",
     "PromptTuningConfig",
     "PromptTuningInit",
+    "Router",
     "TaskType",
     "TrainableTokensConfig",
     "VeraConfig",
     "XLoraConfig",
+    "cast_mixed_precision_params",
     "create_loraplus_optimizer",
+    "export_for_vllm",
     "get_layer_status",
     "get_model_status",
+    "get_peft_config",
     "get_peft_model",
     "get_peft_model_state_dict",
     "hotswap_adapter",
     "initialize_lora_eva_weights",
+    "inject_adapter_in_model",
+    "load_peft_weights",
     "prepare_model_for_compiled_hotswap",
     "prepare_model_for_kbit_training",
+    "route",
     "set_peft_model_state_dict",
 ]
 
@@ -104,6 +127,11 @@ _HOMES = {
         "AutoPeftModelForSeq2SeqLM",
         "AutoPeftModelForSequenceClassification",
         "AutoPeftModelForTokenClassification",
+    ),
+    "checkpoints": ("AdapterCheckpoints",),
+    "config": (
+        "PEFT_TYPE_TO_CONFIG_MAPPING",
+        "get_peft_config",
     ),
     "configs.fields": (
         "PeftConfig",
@@ -139,15 +167,20 @@ _HOMES = {
         "VeraConfig",
     ),
     "eva": ("initialize_lora_eva_weights",),
+    "export": ("export_for_vllm",),
+    "functional": ("inject_adapter_in_model",),
     "hotswap": (
         "hotswap_adapter",
         "prepare_model_for_compiled_hotswap",
     ),
     "model": ("PeftModel",),
     "optimizers": ("create_loraplus_optimizer",),
+    "precision": ("cast_mixed_precision_params",),
     "quantized": ("prepare_model_for_kbit_training",),
+    "router": ("Router", "route"),
     "state": (
         "get_peft_model_state_dict",
+        "load_peft_weights",
         "set_peft_model_state_dict",
     ),
     "status": (
@@ -155,6 +188,8 @@ _HOMES = {
         "get_model_status",
     ),
     "tasks": (
+        "MODEL_TYPE_TO_PEFT_MODEL_MAPPING",
+        "PeftMixedModel",
         "PeftModelForCausalLM",
         "PeftModelForFeatureExtraction",
         "PeftModelForQuestionAnswering",

@@ -1,6 +1,8 @@
 """Configurations by method: one table from `peft_type` to its class; free of torch."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from stack_platform.adapters.configs.fields import (
     ALL_LINEAR,
@@ -27,10 +29,12 @@ __all__ = [
     "CONFIGS",
     "CONFIG_NAME",
     "LAYOUT_VERSION",
+    "PEFT_TYPE_TO_CONFIG_MAPPING",
     "LoraConfig",
     "PeftConfig",
     "PeftType",
     "TaskType",
+    "get_peft_config",
     "parse_config",
 ]
 
@@ -49,6 +53,21 @@ CONFIGS: dict[str, type[PeftConfig]] = {
     PeftType.VERA: VeraConfig,
     PeftType.XLORA: XLoraConfig,
 }
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING = CONFIGS
+"""The same, under PEFT's name."""
+
+
+def get_peft_config(config_dict: Mapping[str, Any]) -> PeftConfig:
+    """Build a configuration from a mapping of its fields, among them `peft_type`.
+
+    Raises: ConfigError when the method is not known, or a field has an unusable value.
+    """
+    kind = config_dict.get("peft_type")
+    if kind not in CONFIGS:
+        raise ConfigError(f"peft_type={kind!r}; write one of {', '.join(sorted(CONFIGS))}")
+    return CONFIGS[kind].from_dict(config_dict)
 
 
 def parse_config(content: bytes, source: str) -> PeftConfig:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stack_platform.adapters.configs.lora import EvaConfig, LoraConfig
+from stack_platform.adapters.inject import Placement
 from stack_platform.adapters.plan import plan
 from stack_platform.errors import AdapterError
 
@@ -58,13 +59,17 @@ def initialize_lora_eva_weights(
 
     `dataloader` gives batches that the model takes as keyword arguments; `forward_fn` calls it otherwise. Call this
     before the optimizer is made: the adapter's tensors are new. Ranks, from 1 to `rho` times `r`, sum to what they did.
-    Raises: AdapterError for another initialization, no data, or a layer that is not linear.
+    Raises: AdapterError for another initialization, no data, a model on the meta device, or a layer that is not linear.
     """
     base = peft_model.base_model
     config = base.peft_config.get(adapter_name)
     if not isinstance(config, LoraConfig) or config.init_lora_weights != "eva" or config.eva_config is None:
         raise AdapterError(f"adapter {adapter_name!r} has not init_lora_weights='eva'; make it with this")
     layers = {path: layer for path, layer in base.layers.items() if adapter_name in layer.adapters}
+    if any(getattr(layer.owner()[0], layer.kind.parameter).is_meta for layer in layers.values()):
+        raise AdapterError(
+            "init_lora_weights='eva' runs the model, but the model is on the meta device; load it first"
+        )
     moments = _gather(peft_model, layers, dataloader, config.eva_config, forward_fn or _by_keywords)
     found = _directions(moments)
     ranks = distribute_ranks({path: share for path, (_, share) in found.items()}, config)
@@ -82,7 +87,7 @@ def initialize_lora_eva_weights(
     )
     full = next(iter(base.adapter_parameters(adapter_name))).dtype == torch.float32
     base.delete_adapter(adapter_name)
-    base.add_adapter(adapter_name, plan(peft_model.get_base_model(), changed), full_precision=full)
+    base.add_adapter(adapter_name, plan(peft_model.get_base_model(), changed), placement=Placement(full))
     with torch.no_grad():
         for path, (vectors, variances) in found.items():
             A = base.layers[path].tensors(adapter_name)["lora_A"]

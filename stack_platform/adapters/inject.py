@@ -3,7 +3,9 @@
 All checks come before the first change: when `resolve` or `shapes_of` raises, the model is as it was.
 """
 
+import gc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,17 +15,28 @@ from torch import Tensor, nn
 from stack_platform.adapters.configs.fields import PeftConfig
 from stack_platform.adapters.configs.vectors import IA3Config
 from stack_platform.adapters.defaults import feedforward_outputs
+from stack_platform.adapters.initial import moves_base
 from stack_platform.adapters.kinds import ATTENTION, UNCALLED_LINEAR, Kind, kind_of, parameter_kind
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.saved import SavedModule, TokenAdapter
 from stack_platform.adapters.targets import ModuleNames, Target, find_targets, resolve_targets
 from stack_platform.adapters.variants.table import METHODS, VARIANTS, adapter_of, variant_of
-from stack_platform.adapters.variants.variant import Adapter, Shapes, Site
+from stack_platform.adapters.variants.variant import Adapter, Shapes, Site, Start
 from stack_platform.adapters.weights import compute_dtype, is_adaptable, is_fan_in_fan_out
 from stack_platform.errors import AdapterError
 
 AdapterTensors = Mapping[str, Mapping[str, Tensor]]
 """Module path to tensor name to tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How the tensors of a new adapter are kept; beside a base weight on the meta device they always are there."""
+
+    full_precision: bool = True
+    """In at least fp32, or in the format of the base weight."""
+    on_meta: bool = False
+    """Without memory and values, where no file gives them; they are assigned later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +63,12 @@ def module_names(model: nn.Module, config: PeftConfig | None = None) -> ModuleNa
     adaptable: list[str] = []
     linear, narrowing, ungrouped, parameters = set(), set(), set(), []
     others: dict[str, str] = {}
-    head_module, embedding_module = _output_head(model), _input_embedding(model)
+    head_base, embedding_base = base_of(_output_head(model)), base_of(_input_embedding(model))
     head = embedding = None
     for path, module in _walk(model):
         base = base_of(module)
-        head = path if base is base_of(head_module) and base is not None else head
-        embedding = path if base is base_of(embedding_module) and base is not None else embedding
+        head = path if base is head_base else head
+        embedding = path if base is embedding_base else embedding
         kind = kind_of(base)
         if kind is not None and kind.name in kinds and is_adaptable(base):
             adaptable.append(path)
@@ -67,7 +80,8 @@ def module_names(model: nn.Module, config: PeftConfig | None = None) -> ModuleNa
                 ungrouped.add(path)
         elif path:
             others[path] = type(base).__name__
-        parameters += [f"{path}.{name}" for name, p in base.named_parameters(recurse=False) if p.dim() > 1]
+        own = base._parameters.items()  # noqa: SLF001
+        parameters += [f"{path}.{name}" for name, p in own if p is not None and p.dim() > 1]
     return ModuleNames(
         tuple(adaptable),
         others,
@@ -80,31 +94,36 @@ def module_names(model: nn.Module, config: PeftConfig | None = None) -> ModuleNa
     )
 
 
-def resolve(model: nn.Module, config: PeftConfig) -> tuple[PeftConfig, tuple[Slot, ...]]:
-    """Return the configuration as it will be saved, and what it puts where.
+def resolve(
+    model: nn.Module, config: PeftConfig, names: ModuleNames | None = None
+) -> tuple[PeftConfig, tuple[Slot, ...]]:
+    """Return the configuration as it will be saved, and what it puts where; `names` are the model's, where known.
 
     Raises: AdapterError when a pattern matches nothing or a method does not fit a layer.
     """
-    names = module_names(model, config)
+    names = names or module_names(model, config)
     targets = find_targets(names, config)
     changes: dict[str, Any] = {"target_modules": resolve_targets(names, config)}
     if isinstance(config, IA3Config) and config.target_modules is None and config.feedforward_modules is None:
         changes["feedforward_modules"] = feedforward_outputs(names.adaptable, names.narrowing) or None
-    layers = [base_of(model.get_submodule(target.path)) for target in targets]
     if hasattr(config, "fan_in_fan_out"):
-        changes["fan_in_fan_out"] = bool(layers) and all(is_fan_in_fan_out(layer) for layer in layers)
+        modules = _Modules(model)
+        kinds = [kind_of(base_of(modules[target.path])) for target in targets]
+        different = {id(kind): kind for kind in kinds}.values()
+        changes["fan_in_fan_out"] = bool(different) and all(is_fan_in_fan_out(kind) for kind in different)
     resolved = replace(config, **changes)
     return resolved, tuple(slots_of(model, resolved, targets))
 
 
 def slots_of(model: nn.Module, config: PeftConfig, targets: tuple[Target, ...]) -> Iterator[Slot]:
     """Return what a configuration puts where; attention gets one slot more, for its output projection."""
+    modules = _Modules(model)
     count: dict[str, int] = {}
     for target in targets:
         if target.parameter:
             count[target.path] = count.get(target.path, 0) + 1
     for target in targets:
-        module = model.get_submodule(target.path)
+        module = modules[target.path]
         base = base_of(module)
         adapter = adapter_of(config, target.path, target.r, target.alpha)
         if target.parameter:
@@ -138,35 +157,28 @@ def inject(
     slots: tuple[Slot, ...],
     switch: Switch,
     tensors: AdapterTensors | None = None,
+    placement: Placement = Placement(),
     *,
-    full_precision: bool = True,
     shared: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, AdaptedLayer]:
-    """Put the adapter `name` on its layers and return these by key.
+    """Put the adapter `name` on its layers, frozen, and return these by key.
 
     The tensors are those given (read from a file) or drawn by the configuration's initialization from torch's
-    default generator. They are kept in at least fp32, or in the base weight's dtype without `full_precision`.
+    default generator.
     """
     injected: dict[str, AdaptedLayer] = {}
-    for slot in slots:
-        layer = _adapted(model, slot, switch)
-        site = Site(slot.adapter, layer.base_layer if slot.kind.called else slot.module, slot.kind)
-        first: Mapping[str, Tensor]
-        start = (
-            None
-            if tensors is not None and not _moves_base(slot)
-            else variant_of(slot.adapter).initial(site, slot.shapes)
-        )
-        if start is not None and start.weight is not None:
-            layer.keep_residual(name, start.weight)
-        first = tensors[slot.key] if tensors is not None else start.tensors  # type: ignore[union-attr]
-        own = compute_dtype(slot.module, slot.kind)
-        dtype = torch.promote_types(own, torch.float32) if full_precision else own
-        device = getattr(slot.module, slot.kind.parameter).device
-        layer.add(
-            name, slot.adapter, {k: t.detach().to(device, dtype, copy=True) for k, t in first.items()}, shared
-        )
-        injected[slot.key] = layer
+    modules = _Modules(model)
+    with _uncollected():
+        for slot in slots:
+            layer = _adapted(modules, slot, switch)
+            site = Site(slot.adapter, layer.base_layer if slot.kind.called else slot.module, slot.kind)
+            given = None if tensors is None else tensors[slot.key]
+            first, residual = _first(slot, site, given, placement)
+            if residual is not None:
+                layer.keep_residual(name, residual)
+            frozen = {key: nn.Parameter(t, requires_grad=False) for key, t in first.items()}
+            layer.add(name, slot.adapter, frozen, shared)
+            injected[slot.key] = layer
     return injected
 
 
@@ -202,10 +214,63 @@ def _slot(key: str, parent: str, base: nn.Module, kind: Kind, adapter: Adapter) 
     return Slot(key, base, kind, adapter, variant.shapes(Site(adapter, base, kind)), parent)
 
 
-def _adapted(model: nn.Module, slot: Slot, switch: Switch) -> AdaptedLayer:
+def _first(
+    slot: Slot, site: Site, given: Mapping[str, Tensor] | None, placement: Placement
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return an adapter's first tensors, and the weight that its start leaves to the base."""
+    weight = getattr(slot.module, slot.kind.parameter)
+    dtype = own = compute_dtype(slot.module, slot.kind)
+    if placement.full_precision:
+        dtype = torch.promote_types(own, torch.float32)
+    empty = weight.is_meta or (placement.on_meta and given is None)
+    start = Start({})
+    if moves_base(slot.adapter.config) or (given is None and not empty):
+        start = variant_of(slot.adapter).initial(site, slot.shapes)
+    if empty:
+        tensors = {key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in slot.shapes.items()}
+    elif given is None:
+        tensors = {key: t.detach().to(weight.device, dtype).contiguous() for key, t in start.tensors.items()}
+    else:
+        tensors = {
+            key: t.detach().to(weight.device, dtype, copy=True).contiguous() for key, t in given.items()
+        }
+    return tensors, start.weight
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold Python's garbage collector: thousands of modules are made inside, and none of them is garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+class _Modules:
+    """The modules of a model by path; each parent is looked up once for all of its children."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._found: dict[str, Any] = {"": model}
+
+    def __getitem__(self, path: str) -> Any:
+        found = self._found.get(path)
+        if found is None:
+            parent, _, child = path.rpartition(".")
+            found = self._found[path] = getattr(self[parent], child)
+        return found
+
+    def __setitem__(self, path: str, module: nn.Module) -> None:
+        parent, _, child = path.rpartition(".")
+        setattr(self[parent], child, module)
+        self._found[path] = module
+
+
+def _adapted(modules: _Modules, slot: Slot, switch: Switch) -> AdaptedLayer:
     """Return the layer around a slot's module, a new one where there is none yet."""
-    module = model.get_submodule(slot.parent)
-    found: nn.Module = module
+    module = found = modules[slot.parent]
     while isinstance(found, AdaptedLayer):
         if found.kind.parameter == slot.kind.parameter:
             return found
@@ -214,33 +279,31 @@ def _adapted(model: nn.Module, slot: Slot, switch: Switch) -> AdaptedLayer:
         raise AdapterError(
             f"{slot.parent!r} trains in full already; leave it out of modules_to_save or token indices"
         )
-    adapted = AdaptedLayer(module, slot.kind, switch).train(module.training)
-    parent, _, child = slot.parent.rpartition(".")
-    setattr(model.get_submodule(parent), child, adapted)
+    adapted = AdaptedLayer(module, slot.kind, switch)
+    adapted.training = module.training
+    modules[slot.parent] = adapted
     return adapted
 
 
-def _moves_base(slot: Slot) -> bool:
-    start = getattr(slot.adapter.config, "init_lora_weights", None)
-    return isinstance(start, str) and start.partition("_")[0] in ("pissa", "olora", "loftq")
-
-
-def _walk(
-    module: nn.Module, path: str = "", seen: set[nn.Module] | None = None
-) -> Iterator[tuple[str, nn.Module]]:
+def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Return the modules of a model as if nothing were adapted, adapted ones in the place of their base."""
-    seen = set() if seen is None else seen
-    if module in seen:
-        return
-    seen.add(module)
-    yield path, module
-    if isinstance(module, SavedModule | TokenAdapter) or (
-        isinstance(module, AdaptedLayer) and module.kind.called
-    ):
-        return
-    for name, child in module.named_children():
-        if name == "base_layer" or not isinstance(module, AdaptedLayer):
-            yield from _walk(child, f"{path}.{name}" if path else name, seen)
+    seen: set[nn.Module] = set()
+    ahead = [("", model)]
+    while ahead:
+        path, module = ahead.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        yield path, module
+        adapted = isinstance(module, AdaptedLayer)
+        if isinstance(module, SavedModule | TokenAdapter):
+            continue
+        if isinstance(module, AdaptedLayer) and module.kind.called:
+            continue
+        prefix = f"{path}." if path else ""
+        for name, child in reversed(module._modules.items()):  # noqa: SLF001
+            if child is not None and (name == "base_layer" or not adapted):
+                ahead.append((prefix + name, child))
 
 
 def _kinds(config: PeftConfig | None) -> frozenset[str]:

@@ -11,7 +11,7 @@ base layer, as in PEFT.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stack_platform.adapters.kinds import UNCALLED, UNCALLED_LINEAR, Kind, kind_of
+from stack_platform.adapters.layer_verbs import LayerVerbs
 from stack_platform.adapters.routing import Rows, gated, routed
 from stack_platform.adapters.shared_inputs import SharedInputs, lora_projection
 from stack_platform.adapters.stacking import Stacks
@@ -34,6 +35,8 @@ class Switch:
 
     active: tuple[str, ...] = ()
     """Names in the order in which they wrap the base layer."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """What adapters' updates are multiplied by; 1 for those that are not here."""
     enabled: bool = True
     """False: the base model's outputs."""
     rows: Rows | None = None
@@ -43,34 +46,53 @@ class Switch:
     fused: SharedInputs | None = None
     """Computes LoRA on dense linear layers as one operation; None: by PEFT's sequence of operations."""
 
+    own: bool = False
+    """Of one layer alone, which was told something for itself."""
+    apart: bool = False
+    """Whether layers that looked at this switch have one of their own now."""
+
+    @property
+    def one_or_all(self) -> str | list[str]:
+        """The name of the active adapter, or the names where they are not one."""
+        return self.active[0] if len(self.active) == 1 else list(self.active)
+
 
 class Factor(nn.Module):
     """Trainable tensors of one adapter; a module so that its parameters have PEFT's names."""
 
 
-class AdaptedLayer(nn.Module):
+class AdaptedLayer(LayerVerbs):
     """A base layer whose inputs, outputs or weight the active adapters change, in the order they were activated."""
 
     base_layer: nn.Module
+    number: int
+    _places: dict[str, dict[str, tuple[nn.Module, str]]]
+    _shared: dict[str, dict[str, nn.Module]]
+    _originals: list[tuple[nn.Module, nn.Parameter, nn.Parameter | None]]
+    _residuals: list[tuple[str, nn.Parameter]]
+    _hidden: list[nn.Parameter]
 
     def __init__(self, base_layer: nn.Module, kind: Kind | None = None, switch: Switch | None = None) -> None:
         super().__init__()
-        self.base_layer = base_layer
         found = kind or (UNCALLED_LINEAR if isinstance(base_layer, UNCALLED) else kind_of(base_layer))
         if found is None:
             raise AdapterError(f"a {type(base_layer).__name__} cannot be adapted; target linear layers")
-        self.kind: Kind = found
-        self.switch = switch or Switch()
-        self.adapters: dict[str, Adapter] = {}
-        self.merged_adapters: tuple[str, ...] = ()
-        self.stacks = Stacks()
-        self.number = 0  # position among the adapted layers, for gates that differ by layer
-        # Where each tensor is: a module and an attribute. Neither these nor the originals are part of the model.
-        self._places: dict[str, dict[str, tuple[nn.Module, str]]] = {}
-        self._shared: dict[str, dict[str, nn.Module]] = {}
-        self._originals: list[tuple[nn.Module, nn.Parameter, nn.Parameter | None]] = []
-        self._residuals: list[tuple[str, nn.Parameter]] = []
-        self._hidden: list[nn.Parameter] = []  # what is left of the weight, while the original computes
+        self._modules["base_layer"] = base_layer
+        # Into __dict__ at once: nn.Module looks at each attribute for parameters and modules, which these are not.
+        self.__dict__ |= {
+            "kind": found,
+            "switch": switch or Switch(),
+            "adapters": {},
+            "merged_adapters": (),
+            "stacks": Stacks(),
+            "number": 0,  # position among the adapted layers, for gates that differ by layer
+            # Where each tensor is: a module and an attribute. Neither these nor the originals are part of the model.
+            "_places": {},
+            "_shared": {},
+            "_originals": [],
+            "_residuals": [],
+            "_hidden": [],  # what is left of the weight, while the original computes
+        }
 
     # Adapters ---------------------------------------------------------------------------------------------
 
@@ -118,11 +140,17 @@ class AdaptedLayer(nn.Module):
             found[key] = getattr(module, attribute) if parameter is None else parameter
         return found
 
-    def site(self, name: str) -> Site:
-        """Return what an adapter's functions may read here."""
+    def weighted(self, name: str, weight: float | None = None) -> Adapter:
+        """Return an adapter with its scaling times a weight, by default the one it was activated with."""
+        adapter = self.adapters[name]
+        weight = self.switch.weights.get(name, 1.0) if weight is None else weight
+        return adapter if weight == 1 else replace(adapter, scaling=adapter.scaling * weight)
+
+    def site(self, name: str, weight: float | None = None) -> Site:
+        """Return what an adapter's functions may read here; `weight` is that of `weighted`."""
         tensors = self.tensors(name)
         tensors |= {key: holder.get_buffer(name) for key, holder in self._shared[name].items()}
-        return Site(self.adapters[name], self.base_layer, self.kind, tensors)
+        return Site(self.weighted(name, weight), self.base_layer, self.kind, tensors)
 
     # Computing --------------------------------------------------------------------------------------------
 
@@ -204,19 +232,26 @@ class AdaptedLayer(nn.Module):
         finally:
             self.base_layer.train(training)
 
-    def merge(self, names: Iterable[str]) -> None:
-        """Replace the base weight by the merged one, keeping the original for `unmerge`."""
-        if self.merged_adapters:
-            raise AdapterError(
-                f"already merged with {', '.join(self.merged_adapters)}; unmerge_adapter first"
-            )
-        here = tuple(name for name in names if name in self.adapters)
-        if not here:
+    def merge(self, safe_merge: bool = False, adapter_names: Iterable[str] | None = None) -> None:
+        """Replace the base weight by the merged one, keeping the original for `unmerge`.
+
+        By default the active adapters are merged; what is merged already stays so.
+        Raises: AdapterError with `safe_merge` when the merged weight is not finite; nothing is changed then.
+        """
+        names = [*self.merged_adapters, *(self.switch.active if adapter_names is None else adapter_names)]
+        here = tuple(dict.fromkeys(name for name in names if name in self.adapters))
+        if here == self.merged_adapters:
             return
+        before = self.merged_adapters
+        self.unmerge()
+        weight, bias = self.merged_weight(here)
+        if safe_merge and not weight.isfinite().all():
+            self.merge(adapter_names=before)
+            raise AdapterError(f"merging {', '.join(here)} gives values that are not finite; check for NaN")
         owner, _ = self.owner()
-        bias = getattr(owner, "bias", None) if self.kind.called else None
-        self._originals = [(owner, getattr(owner, self.kind.parameter), bias)]
-        self.put(*self.merged_weight(here))
+        old = getattr(owner, "bias", None) if self.kind.called else None
+        self._originals = [(owner, getattr(owner, self.kind.parameter), old)]
+        self.put(weight, bias)
         self.merged_adapters = here
 
     def put(self, weight: Tensor, bias: Tensor | None, *, in_place: bool = False) -> None:
@@ -309,22 +344,23 @@ class AdaptedLayer(nn.Module):
 
 def _put(layer: AdaptedLayer, path: list[str], parameter: nn.Parameter) -> tuple[nn.Module, str]:
     """Register a parameter at <stem>.<adapter> or <stem>.<adapter>.<attribute>; return where it is."""
+    # Into the dictionaries at once, not by setattr: a layer answers for the one inside it, which may have a module of
+    # that name, and nn.Module's checks would cost more than the adapter.
     stem, adapter, *attribute = path
-    if stem not in layer._modules:  # noqa: SLF001
-        # not add_module: a layer answers for the one inside it, which may have a module of that name
-        layer._modules[stem] = nn.ModuleDict() if attribute else nn.ParameterDict()  # noqa: SLF001
-    holder = layer._modules[stem]  # noqa: SLF001
+    holder: Any = layer._modules.get(stem)  # noqa: SLF001
+    if holder is None:
+        holder = layer._modules[stem] = nn.ModuleDict() if attribute else nn.ParameterDict()  # noqa: SLF001
+    fits = isinstance(holder, nn.ModuleDict if attribute else nn.ParameterDict)
+    if not fits:
+        raise AdapterError(f"two methods on one layer both call a tensor {stem!r}; use one of them")
     if not attribute:
-        if not isinstance(holder, nn.ParameterDict):
-            raise AdapterError(f"two methods on one layer both call a tensor {stem!r}; use one of them")
         holder[adapter] = parameter
         return holder, adapter
-    if not isinstance(holder, nn.ModuleDict):
-        raise AdapterError(f"two methods on one layer both call a tensor {stem!r}; use one of them")
-    if adapter not in holder:
-        holder[adapter] = Factor()
-    holder[adapter].register_parameter(attribute[0], parameter)
-    return holder[adapter], attribute[0]
+    factor: Any = holder._modules.get(adapter)  # noqa: SLF001
+    if factor is None:
+        factor = holder._modules[adapter] = Factor()  # noqa: SLF001
+    factor._parameters[attribute[0]] = parameter  # noqa: SLF001
+    return factor, attribute[0]
 
 
 def _like(parameter: nn.Parameter, current: Tensor) -> nn.Parameter:

@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from stack_platform.adapters.active import Choice, active_set, check_weights
 from stack_platform.adapters.allocation import RankAllocator, kept_rows, with_penalty
 from stack_platform.adapters.compose.weighted import chosen_configs, combination_of, weighted_adapter
 from stack_platform.adapters.configs.lora import AdaLoraConfig
 from stack_platform.adapters.fused import Compute
-from stack_platform.adapters.inject import AdapterTensors, base_of, inject, restore
+from stack_platform.adapters.inject import AdapterTensors, Placement, restore
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.merge import merge_into_base, merge_layers, restore_base, unmerge_layers
+from stack_platform.adapters.placing import bias_of, carry_out, put_at
 from stack_platform.adapters.plan import PREFIX, Plan, bias_key, doubled
 from stack_platform.adapters.prepare import check_name
-from stack_platform.adapters.saved import SavedModule, Shared, TokenAdapter
 from stack_platform.adapters.shared_inputs import SharedInputs
 from stack_platform.adapters.variants.table import variant_of
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:
     from stack_platform.adapters.configs.fields import PeftConfig
-    from stack_platform.adapters.inject import Slot
+    from stack_platform.adapters.saved import SavedModule
 
 
 class AdaptedModel(nn.Module):
@@ -69,6 +70,16 @@ class AdaptedModel(nn.Module):
         """Names of the adapters that change the output, in the order in which they do."""
         return list(self.switch.active)
 
+    @property
+    def active_adapter(self) -> str | list[str]:
+        """The same, and the name alone where it is one."""
+        return self.switch.one_or_all
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the first adapter's parameters have in common, `lora_` for LoRA."""
+        return str(next(iter(self.peft_config.values())).prefix)
+
     # Adapters ---------------------------------------------------------------------------------------------
 
     def add_adapter(
@@ -77,36 +88,21 @@ class AdaptedModel(nn.Module):
         found: Plan,
         tensors: AdapterTensors | None = None,
         rest: Mapping[str, Tensor] | None = None,
-        *,
-        full_precision: bool = True,
+        placement: Placement = Placement(),
     ) -> None:
         """Carry out a plan; the adapter is neither active nor trainable yet.
 
         `tensors` and `rest` are the tensors of a file, by slot and by key; without them the adapter starts anew.
         """
-        for other in self.peft_config.values():
-            if getattr(found.config, "layer_replication", None) != getattr(other, "layer_replication", None):
-                raise AdapterError("layer_replication changes the model for all adapters; give each the same")
-        rest = rest or {}
-        shared = self._share(name, found, rest)
-        for path in found.embeddings:  # a file may bring the embedding it was trained with
-            if (weight := rest.get(f"{PREFIX}{path}.base_layer.weight")) is not None:
-                base_of(self.model.get_submodule(path)).weight.data.copy_(weight)
-        added = inject(
-            self.model, name, found.slots, self.switch, tensors, full_precision=full_precision, shared=shared
-        )
-        added |= self._add_tokens(name, found, tensors, full_precision=full_precision)
-        for path in found.saved:
-            self._save_module(name, path, rest)
-        for path in found.biases:
-            if (bias := rest.get(bias_key(path, found))) is not None:
-                self._bias(path).data.copy_(bias)
+        self._check_beside_others(found)
+        added = carry_out(self, name, found, tensors, rest or {}, placement)
         self.layers.update(added)
         for number, layer in enumerate(self.layers.values()):
             layer.number = number
         self.plans[name] = found
         self.peft_config[name] = found.config
-        self._train([name], trainable=False)
+        for path in found.biases:
+            bias_of(self.model, path).requires_grad_(False)
 
     def add_weighted_adapter(
         self,
@@ -134,14 +130,23 @@ class AdaptedModel(nn.Module):
         found, tensors = weighted_adapter(self.model, self.layers, configs, weights, combination, draw)
         self.add_adapter(adapter_name, found, tensors)
 
-    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Make these adapters the active ones, and the only trainable ones unless `inference_mode`."""
-        names = self._known((adapter_name,) if isinstance(adapter_name, str) else adapter_name)
+    def set_adapter(self, adapter_name: Choice, inference_mode: bool = False) -> None:
+        """Make these adapters the active ones, and the only trainable ones unless `inference_mode`.
+
+        Raises: AdapterError when there is no such adapter, or several of them replace the same module.
+        """
+        weights = dict(active_set(adapter_name, "set_adapter"))
+        names = self._known(list(weights))
+        check_weights(weights, self.peft_config, self.switch.weights, self.merged_adapters)
+        for module in self.saved.values():
+            module.chosen(names)
+        self._together()
         left = (self._trained | set(self.switch.active)) - (set() if inference_mode else set(names))
         self._train([name for name in self.plans if name in left], trainable=False)
         if not inference_mode:
             self._train(names, trainable=True)
         self.switch.active = tuple(names)
+        self.switch.weights |= weights
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         """Let adapters train or not, whether they are active or not."""
@@ -168,13 +173,14 @@ class AdaptedModel(nn.Module):
             module = self.saved[path]
             del module.modules_to_save[adapter_name]
             if not len(module.modules_to_save):
-                _replace(self.model, path, module.original_module)
+                put_at(self.model, path, module.original_module)
                 del self.saved[path]
         for name in found.shared:
             delattr(self.get_submodule(name), adapter_name)
         del self.peft_config[adapter_name]
         self.allocators.pop(adapter_name, None)
         self._trained.discard(adapter_name)
+        self.switch.weights.pop(adapter_name, None)
         self.switch.active = tuple(name for name in self.switch.active if name != adapter_name)
 
     def adapter_tensors(self, name: str) -> dict[str, Tensor]:
@@ -188,11 +194,11 @@ class AdaptedModel(nn.Module):
                 tensors = kept_rows(found.config, slot.key, tensors)
             flat |= {f"{PREFIX}{slot.key}.{variant.key(key)}": tensor for key, tensor in tensors.items()}
         for path in found.saved:
-            state = self.saved[path].modules_to_save[name].state_dict()
+            state = self.saved[path].modules_to_save[name].state_dict(keep_vars=True)
             flat |= {f"{PREFIX}{path}.{key}": tensor for key, tensor in state.items()}
         if getattr(found.config, "save_projection", True):
             flat |= {f"base_model.{key}": self.get_submodule(key).get_buffer(name) for key in found.shared}
-        flat |= {bias_key(path, found): self._bias(path) for path in found.biases}
+        flat |= {bias_key(path, found): bias_of(self.model, path) for path in found.biases}
         flat |= {f"{PREFIX}{p}.base_layer.weight": self.layers[p].base_layer.weight for p in found.embeddings}  # type: ignore[misc]
         return flat
 
@@ -203,7 +209,7 @@ class AdaptedModel(nn.Module):
         chosen = [t for key in keys for t in self.layers[key].tensors(name).values()]
         for path in found.saved:
             chosen += self.saved[path].modules_to_save[name].parameters()
-        return [*chosen, *(self._bias(path) for path in found.biases)]  # type: ignore[list-item]
+        return [*chosen, *(bias_of(self.model, path) for path in found.biases)]  # type: ignore[list-item]
 
     def reconfigure(self, name: str, config: "PeftConfig") -> None:
         """Give an adapter a configuration that says better what it is, as after its ranks were pruned."""
@@ -258,13 +264,13 @@ class AdaptedModel(nn.Module):
             self._enable(enabled=was)
             for path, names in merged.items():
                 if (layer := self.layers.get(path)) is not None:
-                    layer.merge(names)
+                    layer.merge(adapter_names=names)
 
     def merge_adapter(self, adapter_names: Sequence[str] | None = None, safe_merge: bool = True) -> None:
-        """Put adapters, by default the active ones, into the base weights; the originals are kept.
+        """Put adapters, by default the active ones, into the base weights, beside those that are there already.
 
-        Raises: AdapterError when adapters are merged already or, with `safe_merge`, when a merged weight is
-        not finite; nothing is changed then.
+        The originals are kept.
+        Raises: AdapterError when, with `safe_merge`, a merged weight is not finite; nothing is changed then.
         """
         merge_layers(self.layers, self._chosen(adapter_names), check=safe_merge)
 
@@ -296,65 +302,18 @@ class AdaptedModel(nn.Module):
     def _take_saved(self, names: Sequence[str]) -> None:
         for path, module in self.saved.items():
             kept = [name for name in names if name in module.modules_to_save]
-            _replace(self.model, path, module.modules_to_save[kept[-1]] if kept else module.original_module)
+            put_at(self.model, path, module.modules_to_save[kept[-1]] if kept else module.original_module)
         self.saved.clear()
         self.layers.clear()
 
-    def _add_tokens(
-        self, name: str, found: Plan, tensors: AdapterTensors | None, *, full_precision: bool
-    ) -> dict[str, AdaptedLayer]:
-        for slot in (*found.tokens, *found.tied):
-            if slot.key.endswith(".token_adapter"):
-                path = slot.key.removesuffix(".token_adapter")
-                if not isinstance(self.model.get_submodule(path), TokenAdapter):
-                    _replace(self.model, path, TokenAdapter(self.model.get_submodule(path)))
-        slots = tuple(replace(slot, parent=slot.key) for slot in found.tokens)
-        added = inject(self.model, name, slots, self.switch, tensors, full_precision=full_precision)
-        for slot in found.tied:
-            first = self.model.get_submodule((found.tokens or found.slots)[0].key)
-            assert isinstance(first, AdaptedLayer)
-            added[slot.key] = self._tie(name, slot, first)
-        return added
-
-    def _tie(self, name: str, slot: "Slot", first: AdaptedLayer) -> AdaptedLayer:
-        """Let a tied layer use the rows that the first one trains."""
-        layer = self.model.get_submodule(slot.key)
-        if not isinstance(layer, AdaptedLayer):
-            layer = AdaptedLayer(layer, slot.kind, self.switch).train(layer.training)
-            _replace(self.model, slot.key, layer)
-        layer.add(name, slot.adapter, first.tensors(name))
-        return layer
-
-    def _save_module(self, name: str, path: str, rest: Mapping[str, Tensor]) -> None:
-        module = self.model.get_submodule(path)
-        if not isinstance(module, SavedModule):
-            module = SavedModule(module, self.switch).train(module.training)
-            _replace(self.model, path, module)
-        module.add(name)
-        prefix = f"{PREFIX}{path}."
-        state = {key.removeprefix(prefix): tensor for key, tensor in rest.items() if key.startswith(prefix)}
-        if state:
-            module.modules_to_save[name].load_state_dict(state)
-        self.saved[path] = module
-
-    def _share(self, name: str, found: Plan, rest: Mapping[str, Tensor]) -> dict[str, nn.Module]:
-        holders: dict[str, nn.Module] = {}
-        if not found.shared:
-            return holders
-        like = next(iter(self.model.parameters()))
-        for key, drawn in found.shared.items():
-            if not isinstance(self._modules.get(key), Shared):
-                self.add_module(key, Shared())
-            tensor = rest.get(f"base_model.{key}", drawn).to(like.device)
-            self.get_submodule(key).add(name, tensor, persistent=found.config.save_projection)  # type: ignore[operator,attr-defined]
-            holders[key] = self.get_submodule(key)
-        return holders
-
-    def _bias(self, path: str) -> Tensor:
-        """Return a bias of the base, found again behind what was put around its module."""
-        module, _, name = path.rpartition(".")
-        bias: Tensor = getattr(base_of(self.model.get_submodule(module)), name)
-        return bias
+    def _check_beside_others(self, found: Plan) -> None:
+        for other in self.peft_config.values():
+            if getattr(found.config, "layer_replication", None) != getattr(other, "layer_replication", None):
+                raise AdapterError("layer_replication changes the model for all adapters; give each the same")
+        if found.biases and (owner := next((n for n, p in self.plans.items() if p.biases), None)) is not None:
+            raise AdapterError(
+                f"adapter {owner!r} trains biases of the base model already, which are there once; write bias='none'"
+            )
 
     def _train(self, names: Sequence[str], *, trainable: bool) -> None:
         for name in names:
@@ -366,17 +325,23 @@ class AdaptedModel(nn.Module):
     def _enable(self, *, enabled: bool) -> None:
         self.switch.enabled = enabled
         for layer in self.layers.values():
+            layer.switch.enabled = enabled
             layer.use_original(not enabled)
 
+    def _together(self) -> None:
+        """Let all layers look at one switch again, after some were told something for themselves."""
+        if self.switch.apart:
+            self._train(list(self.plans), trainable=False)
+            for layer in self.layers.values():
+                layer.switch = self.switch
+            self.switch.apart = False
+
     def _chosen(self, adapter_names: Sequence[str] | None) -> list[str]:
+        if isinstance(adapter_names, str):
+            return self._known([adapter_names])
         return self._known(self.active_adapters if adapter_names is None else adapter_names)
 
     def _known(self, names: Sequence[str]) -> list[str]:
         if unknown := [name for name in names if name not in self.plans]:
             raise AdapterError(f"no adapter {unknown[0]!r}; there are: {', '.join(self.plans) or 'none'}")
         return list(names)
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

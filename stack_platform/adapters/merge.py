@@ -9,6 +9,7 @@ A merge whose result would hold an infinity or a NaN is refused before anything 
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -40,6 +41,16 @@ def check_merge(layers: Layers, names: Sequence[str]) -> None:
             )
 
 
+def _check_values(layers: Layers, names: Sequence[str]) -> None:
+    for path, layer in layers.items():
+        for name in names:
+            if name in layer.adapters and any(tensor.is_meta for tensor in layer.tensors(name).values()):
+                raise AdapterError(
+                    f"adapter {name!r} has no values at {path!r}, it is on the meta device; bring them with "
+                    "set_peft_model_state_dict, or load the model's state with assign=True"
+                )
+
+
 def _is_finite(layer: AdaptedLayer, names: Sequence[str]) -> bool:
     sizes = [_largest(t) for name in names for t in layer.site(name).tensors.values()]
     if not all(size < math.inf for size in sizes):  # NaN is not below it either
@@ -62,14 +73,28 @@ def _largest(tensor: Tensor) -> float:
 def merge_layers(layers: Layers, names: Sequence[str], *, check: bool = True) -> None:
     """Replace the base weights by merged ones, keeping the originals.
 
-    Raises: AdapterError when a layer is merged already or a result is not finite; nothing is changed then.
+    Adapters that are merged already stay so: all of them are merged anew, from the originals.
+    Raises: AdapterError when a result is not finite; nothing is changed then.
     """
-    if merged := sorted({name for layer in layers.values() for name in layer.merged_adapters}):
-        raise AdapterError(f"already merged with {', '.join(merged)}; call unmerge_adapter first")
-    if check:
-        check_merge(layers, names)
+    before = list(dict.fromkeys(name for layer in layers.values() for name in layer.merged_adapters))
+    new = [name for name in names if name not in before]
+    if before and not new:
+        warnings.warn("All adapters are already merged, nothing to do.", stacklevel=3)
+        return
+    _check_values(layers, new)
+    unmerge_layers(layers)
+    try:
+        if check:
+            check_merge(layers, [*before, *new])
+    except AdapterError:
+        _merge(layers, before)
+        raise
+    _merge(layers, [*before, *new])
+
+
+def _merge(layers: Layers, names: Sequence[str]) -> None:
     for layer in layers.values():
-        layer.merge(names)
+        layer.merge(adapter_names=names)
 
 
 def unmerge_layers(layers: Layers) -> None:
@@ -79,13 +104,15 @@ def unmerge_layers(layers: Layers) -> None:
 
 
 def merge_into_base(
-    model: nn.Module, layers: Layers, names: Sequence[str], *, check: bool = True
+    model: nn.Module, layers: dict[str, AdaptedLayer], names: Sequence[str], *, check: bool = True
 ) -> nn.Module:
-    """Put dense layers with merged weights in the place of the adapted ones; return the model.
+    """Put dense layers with merged weights in the place of the adapted ones, and empty `layers`; return the model.
 
-    An output head that was tied to the input embedding gets its own weight, and the configuration says so:
-    the embedding stays as it was. Where both become the same they stay tied.
+    One weight after the other, so that the memory of an adapter is free for the next merge. An output head that was
+    tied to the input embedding gets its own weight, and the configuration says so: the embedding stays as it was.
+    Where both become the same they stay tied.
     """
+    _check_values(layers, names)
     unmerge_layers(layers)
     if check:
         check_merge(layers, names)
@@ -93,16 +120,18 @@ def merge_into_base(
     made_dense = False
     # what belongs to one module only is written to: new memory would not take the place of the old at once
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    for layer in layers.values():
-        here = [name for name in names if name in layer.adapters]
-        if here:
-            owner, _ = layer.owner()
-            made_dense |= not is_dense_layer(owner, layer.kind)
-            alone = uses[id(getattr(owner, layer.kind.parameter))] == 1
-            layer.put(*layer.merged_weight(here), in_place=alone)
-        else:
-            layer.restore_base()
-    restore(model, layers)
+    for paths in _by_weight(layers):
+        for path in paths:
+            layer = layers[path]
+            here = [name for name in names if name in layer.adapters]
+            if here:
+                owner, _ = layer.owner()
+                made_dense |= not is_dense_layer(owner, layer.kind)
+                alone = uses[id(getattr(owner, layer.kind.parameter))] == 1
+                layer.put(*layer.merged_weight(here), in_place=alone)
+            else:
+                layer.restore_base()
+        restore(model, {path: layers.pop(path) for path in paths})
     if tied:
         _tie_again(model)
     if tied and not _is_tied(model):
@@ -110,6 +139,17 @@ def merge_into_base(
     if made_dense:
         _forget_quantization(model)
     return model
+
+
+def _by_weight(layers: Layers) -> list[list[str]]:
+    """Return the paths of the layers around each module, in the order in which they change its weights.
+
+    The innermost modules come first: the paths of what is in a layer are only right while the layer is there.
+    """
+    around: dict[int, list[str]] = {}
+    for path, layer in layers.items():
+        around.setdefault(id(layer.owner()[0]), []).append(path)
+    return sorted(around.values(), key=lambda paths: -max(path.count(".") for path in paths))
 
 
 def restore_base(model: nn.Module, layers: Layers) -> nn.Module:
@@ -132,7 +172,7 @@ def _is_tied(model: nn.Module) -> bool:
 def _tie_again(model: nn.Module) -> None:
     """Share one weight where head and embedding were both merged to the same values, as with rows trained for both."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
-    if head.weight.shape == embedding.weight.shape and bool((head.weight == embedding.weight).all()):
+    if head.weight is not embedding.weight and torch.equal(head.weight, embedding.weight):
         head.weight = embedding.weight
 
 

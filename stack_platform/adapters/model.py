@@ -4,17 +4,23 @@ The layout of modules is PEFT's too: `PeftModel.base_model` holds the adapters' 
 base model, so parameters are named `base_model.model.<path>.lora_A.<adapter>.weight`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from stack_platform.adapters.active import Choice
+from stack_platform.adapters.card import CARD_NAME, model_card, updated_card
 from stack_platform.adapters.configs.fields import PeftConfig
+from stack_platform.adapters.contents import saved_contents
+from stack_platform.adapters.export import servable
 from stack_platform.adapters.files import read_config, write_adapter
 from stack_platform.adapters.hub import push_folder
+from stack_platform.adapters.inject import Placement
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.lifecycle import AdaptedModel
 from stack_platform.adapters.prepare import Prepared, prepare
@@ -29,13 +35,15 @@ from stack_platform.adapters.prompts.forward import forward_with_prompt
 from stack_platform.adapters.prompts.generation import generate_with_prompt
 from stack_platform.adapters.replication import replicate_layers
 from stack_platform.adapters.routing import Rows
-from stack_platform.adapters.status import count_parameters
+from stack_platform.adapters.state import gathered
+from stack_platform.adapters.status import Reports
+from stack_platform.adapters.whole_state import WholeState
 from stack_platform.errors import AdapterError
 
 DEFAULT_ADAPTER = "default"
 
 
-class PeftModel(nn.Module):
+class PeftModel(Reports, WholeState):
     """A base model and its named adapters; attributes of the base model are reached through this one."""
 
     base_model: AdaptedModel
@@ -52,8 +60,8 @@ class PeftModel(nn.Module):
         hub: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        del low_cpu_mem_usage  # a loaded adapter is never initialized first, so there is nothing to save
-        if any(isinstance(module, AdaptedLayer) for module in model.modules()):
+        modules = list(model.modules())
+        if any(isinstance(module, AdaptedLayer) for module in modules):
             raise AdapterError("the model carries adapters already; use add_adapter, or call unload first")
         replication = getattr(peft_config, "layer_replication", None)
         undo = replicate_layers(model, replication) if replication else None
@@ -65,9 +73,9 @@ class PeftModel(nn.Module):
             raise
         self.base_model = AdaptedModel(model)
         self.prompt_encoder = nn.ModuleDict()
-        self._add(adapter_name, new, autocast_adapter_dtype)
+        self._add(adapter_name, new, Placement(autocast_adapter_dtype, low_cpu_mem_usage))
         self.set_adapter(adapter_name, inference_mode=new.config.inference_mode)
-        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        if any(vars(module).get("gradient_checkpointing") for module in modules):
             self._let_inputs_require_grad()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,27 +103,6 @@ class PeftModel(nn.Module):
     # What trainers ask for ----------------------------------------------------------------------------------
 
     _hf_peft_config_loaded = True  # how transformers asks whether a quantized model has something to train
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the whole model's state with each shared tensor once, so that safetensors can hold it."""
-        state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        prefix = kwargs.get("prefix", "")
-        for name in self._repeated():
-            state.pop(f"{prefix}{name}", None)
-        return state
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load a whole model's state, in which a shared tensor may be there once or under each of its names."""
-        aliases = {name: state_dict[first] for name, first in self._repeated().items() if first in state_dict}
-        return super().load_state_dict({**aliases, **state_dict}, strict, assign)
-
-    def _repeated(self) -> dict[str, str]:
-        """Return each further name of a shared parameter, to its first."""
-        first: dict[int, str] = {}
-        named = self.named_parameters(remove_duplicate=False)
-        return {name: first[id(p)] for name, p in named if first.setdefault(id(p), name) != name}
 
     # Adapters ---------------------------------------------------------------------------------------------
 
@@ -151,38 +138,50 @@ class PeftModel(nn.Module):
         low_cpu_mem_usage: bool = False,
         autocast_adapter_dtype: bool = True,
     ) -> None:
-        """Add a new adapter; `set_adapter` makes it the active one."""
-        del low_cpu_mem_usage
+        """Add a new adapter; `set_adapter` makes it the active one.
+
+        With `low_cpu_mem_usage` its tensors are on the meta device, without values, until a state dict brings them.
+        """
         new = prepare(self.get_base_model(), adapter_name, peft_config, None, None)
-        self._add(adapter_name, new, autocast_adapter_dtype)
+        self._add(adapter_name, new, Placement(autocast_adapter_dtype, low_cpu_mem_usage))
 
     def load_adapter(
         self,
         model_id: str | Path,
         adapter_name: str,
         is_trainable: bool = False,
+        torch_device: object = None,
         autocast_adapter_dtype: bool = True,
+        ephemeral_gpu_offload: bool = False,
         low_cpu_mem_usage: bool = False,
         **hub: Any,
     ) -> None:
         """Add the adapter saved in a folder or a hub repository; `set_adapter` makes it the active one.
 
+        Unless `is_trainable` the model is in evaluation mode afterwards. Tensors go where their layer is, whatever
+        `torch_device` and PEFT's other keywords of that kind say.
         Raises: AdapterError when the folder does not hold exactly the tensors its configuration asks for.
         """
-        del low_cpu_mem_usage
+        del torch_device, ephemeral_gpu_offload, low_cpu_mem_usage
         config = replace(read_config(model_id, **hub), inference_mode=not is_trainable)
         new = prepare(self.get_base_model(), adapter_name, config, model_id, hub)
-        self._add(adapter_name, new, autocast_adapter_dtype)
+        self._add(adapter_name, new, Placement(autocast_adapter_dtype))
+        if not is_trainable:
+            self.eval()
 
-    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Make one adapter, or several, the active ones, and the only trainable ones unless `inference_mode`."""
+    def set_adapter(self, adapter_name: Choice, inference_mode: bool = False) -> None:
+        """Make one adapter, or several, the active ones, and the only trainable ones unless `inference_mode`.
+
+        A mapping gives each a weight, {"c": 0.7, "cpp": 0.3}, for forward and merge, until it is named here again.
+        Raises: AdapterError for an unknown adapter, or another weight than 1 of what is not plain LoRA.
+        """
         names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         for name in names:
             self._known(name)
         prompts = [name for name in names if name in self.prompt_encoder]
         if len(prompts) > 1:
             raise AdapterError(f"adapters {', '.join(prompts)} each bring a prompt; activate one of them")
-        self.base_model.set_adapter(names, inference_mode=inference_mode)
+        self.base_model.set_adapter(adapter_name, inference_mode=inference_mode)
         for name, encoder in self.prompt_encoder.items():
             encoder.requires_grad_(name in names and not inference_mode)
 
@@ -221,20 +220,25 @@ class PeftModel(nn.Module):
         is_trainable: bool = False,
         config: PeftConfig | None = None,
         autocast_adapter_dtype: bool = True,
+        ephemeral_gpu_offload: bool = False,
         low_cpu_mem_usage: bool = False,
         **hub: Any,
     ) -> "PeftModel":
-        """Put the adapter saved in a folder or a hub repository on a model, frozen unless `is_trainable`.
+        """Put the adapter saved in a folder or a hub repository on a model.
 
+        Unless `is_trainable` it is frozen and the model in evaluation mode. Tensors go where their layer is,
+        whatever `torch_device`, `device_map` and PEFT's other keywords of that kind say.
         Raises: AdapterError when the folder does not hold exactly the tensors its configuration asks for.
         """
         from stack_platform.adapters.tasks import class_for
 
+        del ephemeral_gpu_offload
         loaded = replace(config or read_config(model_id, **hub), inference_mode=not is_trainable)
         kind = class_for(loaded) if cls is PeftModel else cls
-        return kind(
+        made = kind(
             model, loaded, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, folder=model_id, hub=hub
         )
+        return made if is_trainable else made.eval()
 
     def save_pretrained(
         self,
@@ -243,13 +247,15 @@ class PeftModel(nn.Module):
         selected_adapters: list[str] | None = None,
         save_embedding_layers: str | bool = "auto",
         is_main_process: bool = True,
+        path_initial_model_for_weight_conversion: str | Path | None = None,
         state_dict: Mapping[str, Tensor] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """Write each adapter in PEFT's layout: "default" into the folder, others into folders of their name.
 
         Atomic and byte-reproducible, see `files`. Only the main process writes. `state_dict` gives the values where
-        they are gathered from several processes; `provenance` adds a side file with it and with checksums.
+        they are gathered from several processes; `provenance` adds a side file with it and with checksums. The folder
+        of an adapter before training makes one of PiSSA or OLoRA one for the original base (see `conversion`).
         Raises: AdapterError for an unknown adapter or `safe_serialization=False` (pickle).
         """
         if not safe_serialization:
@@ -261,41 +267,55 @@ class PeftModel(nn.Module):
             self._known(name)
         for name in names if is_main_process else ():
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
-            tensors = self.adapter_tensors(name, state_dict)
-            if save_embedding_layers is False:
-                tensors = {key: t for key, t in tensors.items() if not key.endswith(".base_layer.weight")}
-            write_adapter(folder, self._saved_config(name), tensors, provenance)
+            config, tensors = saved_contents(
+                self, name, state_dict, save_embedding_layers, path_initial_model_for_weight_conversion
+            )
+            write_adapter(folder, config, tensors, provenance)
 
-    def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
+    def save_for_vllm(self, save_directory: str | Path, adapter_name: str = DEFAULT_ADAPTER) -> None:
+        """Write a LoRA adapter as vLLM serves it: one rank, scaling 1 (see `export`, also for saved adapters).
+
+        Raises: AdapterError when it is more than LoRA, naming what stands in the way; nothing is written then.
+        """
+        tensors = self.adapter_tensors(adapter_name)  # says so when there is no such adapter
+        write_adapter(save_directory, *servable(self.peft_config[adapter_name], tensors))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        selected_adapters: list[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        **hub: Any,
+    ) -> Any:
         """Upload the adapters as `save_pretrained` writes them; keywords are those of `hub.push_folder`."""
-        return push_folder(self.save_pretrained, repo_id, **hub)
+        save = partial(self.save_pretrained, selected_adapters=selected_adapters, provenance=provenance)
+        return push_folder(save, repo_id, **hub)
+
+    def create_or_update_model_card(self, output_dir: str | Path) -> None:
+        """Write a folder's model card, or bring the front matter of the one that is there up to date."""
+        path = Path(output_dir) / CARD_NAME
+        config = next(iter(self.peft_config.values()))
+        old = path.read_text(encoding="utf-8") if path.exists() else None
+        card = model_card(config) if old is None else updated_card(old, config)
+        path.write_text(card, encoding="utf-8")
 
     def adapter_tensors(
         self, adapter_name: str, state_dict: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Return the tensors of an adapter by their key in the file, with the values of `state_dict` where given."""
+        """Return the tensors of an adapter by their key in the file, with the values of `state_dict` where given.
+
+        Raises: AdapterError when `state_dict`, which has the names of `state_dict()`, lacks one of them.
+        """
         self._known(adapter_name)
-        if adapter_name in self.prompt_encoder:
-            heads = self.base_model.adapter_tensors(adapter_name)
-            prompt = computed(self.prompt_encoder[adapter_name])  # type: ignore[arg-type]
-            return {PROMPT_KEY: prompt, **{head_key(key): tensor for key, tensor in heads.items()}}
-        tensors = self.base_model.adapter_tensors(adapter_name)
-        if state_dict is None:
+        value = gathered(self, state_dict)
+        tensors = {key: value(t) for key, t in self.base_model.adapter_tensors(adapter_name).items()}
+        if adapter_name not in self.prompt_encoder:
             return tensors
-        names = {id(t): name for name, t in [*self.named_parameters(), *self.named_buffers()]}
-        return {key: state_dict[names[id(t)]] if id(t) in names else t for key, t in tensors.items()}
+        encoder: Any = self.prompt_encoder[adapter_name]
+        prompt = computed(encoder, {name: value(p) for name, p in encoder.named_parameters()})
+        return {PROMPT_KEY: prompt, **{head_key(key): tensor for key, tensor in tensors.items()}}
 
     # Training ---------------------------------------------------------------------------------------------
-
-    def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """Return the number of trainable parameters and of all parameters."""
-        return count_parameters(self)
-
-    def print_trainable_parameters(self) -> None:
-        """Print both numbers and their ratio, in PEFT's words."""
-        trainable, total = self.get_nb_trainable_parameters()
-        percent = 100 * trainable / total
-        print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {percent:.4f}")
 
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
@@ -321,12 +341,12 @@ class PeftModel(nn.Module):
         if callable(enable) and not getattr(base, "_require_grads_hooks", None):  # a second call adds hooks
             enable()
 
-    def _add(self, name: str, new: Prepared, full_precision: bool) -> None:
+    def _add(self, name: str, new: Prepared, placement: Placement) -> None:
         if name in self.peft_config:
             raise AdapterError(
                 f"adapter {name!r} is there already; delete_adapter it, or choose another name"
             )
-        self.base_model.add_adapter(name, new.plan, new.tensors, new.rest, full_precision=full_precision)
+        self.base_model.add_adapter(name, new.plan, new.tensors, new.rest, placement)
         if new.prompt is not None:
             words = self.get_base_model().get_input_embeddings()  # type: ignore[operator]
             encoder = build_encoder(new.prompt, words, (new.rest or {}).get(PROMPT_KEY))
@@ -356,14 +376,6 @@ class PeftModel(nn.Module):
             yield
         finally:
             self.base_model.switch.rows = None
-
-    def _saved_config(self, name: str) -> PeftConfig:
-        config = replace(self.peft_config[name], inference_mode=True)
-        if config.task_type is not None:
-            return config
-        base = type(self.get_base_model())
-        mapping = {"base_model_class": base.__name__, "parent_library": base.__module__}
-        return replace(config, auto_mapping=mapping)
 
     def _known(self, name: str) -> None:
         if name not in self.peft_config:

@@ -57,8 +57,8 @@ def plan(model: nn.Module, config: PeftConfig) -> Plan:
     Raises: AdapterError when a pattern matches nothing, or a method does not fit a layer; the model is unchanged.
     """
     config = _with_heads(config)
-    resolved, slots = resolve(model, config)
     names = module_names(model, config)
+    resolved, slots = resolve(model, config, names)
     saved = _saved(names, resolved)
     tokens, tied = _tokens(model, names, resolved)
     shared: dict[str, Tensor] = {}

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.configs.fields import PeftConfig
 from stack_platform.adapters.configs.prompts import PromptLearningConfig
-from stack_platform.adapters.files import read_tensors
+from stack_platform.adapters.embeddings import check_embeddings, embedding_keys
+from stack_platform.adapters.files import WEIGHTS_NAME, check_tensors, read_file, read_tensors
+from stack_platform.adapters.hub import local_folder
 from stack_platform.adapters.inject import AdapterTensors
 from stack_platform.adapters.plan import PREFIX, Plan, file_shapes, plan, saved_only, sorted_tensors
 from stack_platform.adapters.prompts.encoders import PROMPT_KEY, check_trainable, head_key, prompt_shape
@@ -78,7 +80,12 @@ def prepare(
     if folder is None:
         return Prepared(found)
     optional = [f"{PREFIX}{path}.base_layer.weight" for path in found.embeddings]
-    flat = read_tensors(folder, file_shapes(model, found), optional, **(hub or {}))
+    place, shapes = local_folder(folder, **(hub or {})), file_shapes(model, found)
+    flat = read_file(place)
+    if flat.keys() - shapes.keys():
+        optional += embedding_keys(model, found.saved)
+        check_embeddings(model, found, flat)
+    check_tensors(str(place / WEIGHTS_NAME), flat, shapes, optional)
     tensors, rest = sorted_tensors(found, flat)
     return Prepared(found, tensors, rest)
 

@@ -7,6 +7,7 @@ Both stand in the place of the module they replace, and answer for it. Paths of 
 """
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,20 +39,21 @@ class SavedModule(nn.Module):
         self.original_module.requires_grad_(requires_grad=False)
 
     def acting(self) -> nn.Module:
-        """Return the module that computes now.
+        """Return the module that computes now."""
+        chosen = self.chosen(self.switch.active) if self.switch.enabled else None
+        return self.original_module if chosen is None else self.modules_to_save[chosen]
 
-        Raises: AdapterError when several active adapters bring their own.
+    def chosen(self, names: Iterable[str]) -> str | None:
+        """Return which of some adapters has a copy of the module.
+
+        Raises: AdapterError when several have.
         """
-        names = (
-            [name for name in self.switch.active if name in self.modules_to_save]
-            if self.switch.enabled
-            else []
-        )
-        if len(names) > 1:
+        own = [name for name in names if name in self.modules_to_save]
+        if len(own) > 1:
             raise AdapterError(
-                f"adapters {', '.join(names)} each replace the same module; activate one of them"
+                f"adapters {', '.join(own)} each replace the same module; activate one of them"
             )
-        return self.modules_to_save[names[0]] if names else self.original_module
+        return own[0] if own else None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the active adapter's copy, or the original; with an adapter per row, each row's own."""
@@ -61,6 +63,11 @@ class SavedModule(nn.Module):
         x, *rest = args
         rows = rows.repeated(x.shape[0])
         y: Tensor = self.original_module(*args, **kwargs)
+        if not isinstance(y, Tensor):
+            raise AdapterError(
+                f"adapter_names: a {type(self.original_module).__name__} returns more than one tensor; run the rows of "
+                "each adapter that has it in modules_to_save on their own"
+            )
         for name, index in rows.where.items():
             if name in self.modules_to_save:
                 y = y.index_copy(0, index, self.modules_to_save[name](x[index], *rest, **kwargs).to(y.dtype))

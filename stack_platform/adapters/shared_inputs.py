@@ -132,8 +132,9 @@ def lora_projection(layer: "AdaptedLayer") -> Projection | None:
         return None
     adapters = []
     for name in switch.active:
-        if (adapter := layer.adapters.get(name)) is None:
+        if name not in layer.adapters:
             continue
+        adapter = layer.weighted(name)
         tensors = layer.tensors(name)
         if adapter.variant != "lora" or len(tensors) != 2 or (adapter.dropout and base.training):
             return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from stack_platform.adapters.functional import adapters_of, is_bare
 from stack_platform.adapters.layer import AdaptedLayer
 
 
@@ -83,8 +84,11 @@ def get_layer_status(model: nn.Module) -> list[TunerLayerStatus]:
 
 
 def get_model_status(model: Any) -> TunerModelStatus:
-    """Return the state of a model with adapters as a whole."""
-    layers = get_layer_status(model)
+    """Return the state of a model with adapters as a whole.
+
+    Raises: AdapterError when it carries none.
+    """
+    index, layers = adapters_of(model), get_layer_status(model)
     trainable, total = count_parameters(model)
     merged = {tuple(layer.merged_adapters) for layer in layers}
     grads: dict[str, set[bool]] = {}
@@ -94,17 +98,17 @@ def get_model_status(model: Any) -> TunerModelStatus:
             grads.setdefault(name, set()).add(trains)
             devices.setdefault(name, set()).update(layer.devices[name])
     return TunerModelStatus(
-        base_model_type=type(model.get_base_model()).__name__,
-        adapter_model_type=type(model).__name__,
-        peft_types={name: str(config.peft_type) for name, config in model.peft_config.items()},
+        base_model_type=type(index.model).__name__,
+        adapter_model_type="None" if is_bare(model) else type(model).__name__,
+        peft_types={name: str(config.peft_type) for name, config in index.peft_config.items()},
         trainable_params=trainable,
         total_params=total,
         num_adapter_layers=len(layers),
-        enabled=model.base_model.switch.enabled,
-        active_adapters=list(model.active_adapters),
+        enabled=index.switch.enabled,
+        active_adapters=index.active_adapters,
         merged_adapters=list(next(iter(merged), ())) if len(merged) <= 1 else "irregular",
         requires_grad={name: "irregular" if len(kinds) > 1 else kinds.pop() for name, kinds in grads.items()},
-        available_adapters=sorted(model.peft_config),
+        available_adapters=sorted(index.peft_config),
         devices={name: sorted(kinds) for name, kinds in devices.items()},
     )
 
@@ -119,3 +123,25 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
         total += size
         trainable += size if parameter.requires_grad else 0
     return trainable, total
+
+
+class Reports(nn.Module):
+    """The part of a model with adapters that says what it carries."""
+
+    def get_layer_status(self) -> list[TunerLayerStatus]:
+        """Return the state of each adapted layer, in the model's order."""
+        return get_layer_status(self)
+
+    def get_model_status(self) -> TunerModelStatus:
+        """Return the state of the model as a whole."""
+        return get_model_status(self)
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Return the number of trainable parameters and of all parameters."""
+        return count_parameters(self)
+
+    def print_trainable_parameters(self) -> None:
+        """Print both numbers and their ratio, in PEFT's words."""
+        trainable, total = self.get_nb_trainable_parameters()
+        percent = 100 * trainable / total
+        print(f"trainable params: {trainable:,d} || all params: {total:,d} || trainable%: {percent:.4f}")

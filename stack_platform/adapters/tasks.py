@@ -104,6 +104,10 @@ class PeftModelForFeatureExtraction(PeftModel):
         )
 
 
+class PeftMixedModel(PeftModel):
+    """A model with adapters of several methods, which any `PeftModel` may have; PEFT has a class for it."""
+
+
 CLASSES: dict[TaskType, type[PeftModel]] = {
     TaskType.CAUSAL_LM: PeftModelForCausalLM,
     TaskType.FEATURE_EXTRACTION: PeftModelForFeatureExtraction,
@@ -112,6 +116,10 @@ CLASSES: dict[TaskType, type[PeftModel]] = {
     TaskType.SEQ_CLS: PeftModelForSequenceClassification,
     TaskType.TOKEN_CLS: PeftModelForTokenClassification,
 }
+
+
+MODEL_TYPE_TO_PEFT_MODEL_MAPPING = CLASSES
+"""The same, under PEFT's name."""
 
 
 def class_for(config: PeftConfig) -> type[PeftModel]:
@@ -134,14 +142,15 @@ def get_peft_model(
 ) -> PeftModel:
     """Freeze a model, put a new adapter on it in place, and return it ready to train.
 
-    With `autocast_adapter_dtype` the adapter is kept in fp32 beside a half-precision model. `mixed` is accepted for
-    PEFT's callers: adapters of several methods may always be active together.
+    With `autocast_adapter_dtype` the adapter is kept in fp32 beside a half-precision model; with `low_cpu_mem_usage`
+    it is on the meta device until a state dict brings values. `mixed` gives a `PeftMixedModel`, as PEFT does; adapters
+    of several methods may be active together in any class.
     Raises: AdapterError when the configuration does not fit the model, which is unchanged then.
     """
     from dataclasses import replace
 
-    del mixed
     if revision is not None and isinstance(peft_config, PeftConfig):
         peft_config = replace(peft_config, revision=revision)
     kind = class_for(peft_config) if isinstance(peft_config, PeftConfig) else PeftModel
+    kind = PeftMixedModel if mixed else kind
     return kind(model, peft_config, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage)

@@ -84,9 +84,8 @@ def is_dense_layer(layer: nn.Module, kind: Kind | None = None) -> bool:
     return is_dense(parameter)
 
 
-def is_fan_in_fan_out(layer: nn.Module) -> bool:
-    """Return whether a linear layer stores its weight as [I, O]; PEFT's files say so."""
-    kind = kind_of(layer)
+def is_fan_in_fan_out(kind: Kind | None) -> bool:
+    """Return whether linear layers of a kind store their weight as [I, O]; PEFT's files say so."""
     return kind is not None and kind.name == "linear" and kind.orient(torch.empty(1, 2)).shape[0] == 2
 
 

@@ -1,9 +1,12 @@
+import gc
+
 import pytest
 import torch
 
+from stack_platform.adapters import get_peft_model
 from stack_platform.adapters.config import LoraConfig
 from stack_platform.adapters.configs.orthogonal import BOFTConfig
-from stack_platform.adapters.inject import inject, module_names, resolve, restore
+from stack_platform.adapters.inject import Placement, inject, module_names, resolve, restore
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.errors import AdapterError
 
@@ -59,7 +62,7 @@ def test_a_method_that_does_not_fit_a_layer_is_refused_before_the_model_changes(
 def test_adapters_are_kept_in_full_precision_unless_asked(llama, full, expected):
     model = llama().bfloat16()
     _, slots = resolve(model, LoraConfig())
-    layers = inject(model, "a", slots, Switch(), full_precision=full)
+    layers = inject(model, "a", slots, Switch(), placement=Placement(full))
     assert {t.dtype for layer in layers.values() for t in layer.tensors("a").values()} == {expected}
 
 
@@ -68,3 +71,34 @@ def test_restoring_puts_the_same_object_back(llama):
     base = model.model.layers[0].self_attn.q_proj
     restore(model, put(model, target_modules=["q_proj"]))
     assert model.model.layers[0].self_attn.q_proj is base
+
+
+@pytest.mark.parametrize(
+    ("name", "r", "message"),
+    [
+        ("pissa", 9, "takes 9 directions of a weight of shape"),
+        ("orthogonal", 2, "not on a Embedding; exclude it"),
+    ],
+)
+def test_a_start_that_cannot_be_computed_is_refused_before_the_model_changes(llama, name, r, message):
+    model = llama()
+    with pytest.raises(AdapterError, match=message):
+        get_peft_model(
+            model,
+            LoraConfig(
+                r=r, init_lora_weights=name, target_modules=["embed_tokens"] if r == 2 else ["q_proj"]
+            ),
+        )
+    assert not any(isinstance(m, AdaptedLayer) for m in model.modules())
+
+
+def test_collection_of_garbage_goes_on_after_an_injection(llama):
+    assert gc.isenabled()
+    put(llama())
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        put(llama())
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

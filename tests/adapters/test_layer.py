@@ -87,7 +87,7 @@ def test_unmerging_restores_every_bit(dtype):
     layer = adapted(dtype=dtype)
     parameter = layer.weight
     bits = parameter.detach().clone()
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     assert not torch.equal(layer.weight, bits)
     layer.unmerge()
     assert layer.weight is parameter
@@ -98,7 +98,7 @@ def test_unmerging_restores_every_bit(dtype):
 def test_a_merged_layer_computes_the_same(scaling):
     layer = adapted(scaling=scaling)
     before = layer(X)
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     torch.testing.assert_close(layer(X), before, rtol=1e-5, atol=1e-5)
 
 
@@ -106,29 +106,95 @@ def test_a_bf16_merge_is_rounded_once():
     layer = adapted(dtype=torch.bfloat16)
     a, b = layer.tensors("a").values()
     exact = (layer.weight.double() + 2 * b.double() @ a.double()).float().bfloat16()
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     assert torch.equal(layer.weight, exact)
 
 
-def test_merging_twice_is_refused_and_an_unknown_name_merges_nothing():
+def test_merging_twice_merges_once_and_an_unknown_name_merges_nothing():
     layer = adapted()
-    layer.merge(["other"])
+    layer.merge(adapter_names=["other"])
     assert layer.merged_adapters == ()
-    layer.merge(["a"])
-    with pytest.raises(AdapterError, match="already merged with a"):
-        layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
+    merged = layer.weight.clone()
+    layer.merge(adapter_names=["a"])
+    assert torch.equal(layer.weight, merged)
+    layer.unmerge()
+    assert not layer.merged
+
+
+def with_second():
+    layer = adapted()
+    layer.add("b", layer.adapters["a"], {name: t.detach() * 0.5 for name, t in layer.tensors("a").items()})
+    return layer
+
+
+def test_a_second_adapter_joins_what_is_merged_from_the_original_weight():
+    layer = with_second()
+    layer.merge(adapter_names=["a", "b"])
+    at_once = layer.weight.clone()
+    layer.unmerge()
+    layer.merge(adapter_names=["a"])
+    layer.merge(safe_merge=True, adapter_names=["b"])
+    assert torch.equal(layer.weight, at_once)
+
+
+def test_a_merge_of_one_layer_that_is_not_finite_is_refused_when_asked():
+    layer = with_second()
+    layer.merge(adapter_names=["b"])
+    before = layer.weight.clone()
+    with torch.no_grad():
+        layer.tensors("a")["lora_B"][0, 0] = torch.nan
+    with pytest.raises(AdapterError, match="merging b, a gives values that are not finite"):
+        layer.merge(safe_merge=True)
+    assert torch.equal(layer.weight, before)
+    assert layer.merged_adapters == ("b",)
+
+
+def test_one_layer_can_be_told_its_adapter_and_the_others_keep_theirs():
+    one, other = with_second(), adapted()
+    one.switch = other.switch
+    one.set_adapter("b")
+    assert (one.active_adapter, other.active_adapter) == ("b", "a")
+    assert {n: p.requires_grad for n, p in one.named_parameters() if "lora_A" in n} == {
+        "lora_A.a.weight": False,
+        "lora_A.b.weight": True,
+    }
+    one.enable_adapters(False)
+    assert (one.disable_adapters, other.disable_adapters) == (True, False)
+    assert torch.equal(one(X), one.get_base_layer()(X))
+
+
+def test_scales_are_read_set_and_reset_by_rank_and_alpha():
+    layer = adapted()
+    layer.scale_layer(3.0)
+    assert layer.scaling == {"a": 6.0}
+    layer.unscale_layer(2.0)
+    assert layer.scaling == {"a": 3.0}
+    layer.unscale_layer()
+    assert (layer.scaling, layer.r, layer.lora_alpha) == ({"a": 2.0}, {"a": 2}, {"a": 4})
+    layer.set_scale("a", 0.5)
+    layer.set_scale("unknown", 0.5)
+    assert layer.scaling["a"] == 1.0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        layer.scaling["a"] = 7.0
+
+
+def test_the_difference_a_merge_makes_can_be_asked_for():
+    layer = adapted()
+    a, b = layer.tensors("a").values()
+    torch.testing.assert_close(layer.get_delta_weight("a"), 2 * b @ a)
 
 
 def test_the_original_is_no_part_of_the_state_of_a_merged_layer():
     layer = adapted()
     keys = layer.state_dict().keys()
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     assert layer.state_dict().keys() == keys
 
 
 def test_a_layer_moved_while_merged_unmerges_in_its_new_dtype():
     layer = adapted()
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     layer.double()
     layer.unmerge()
     assert layer.weight.dtype == torch.float64

@@ -1,7 +1,10 @@
+import weakref
+
 import pytest
 import torch
 
 from stack_platform.adapters import LoraConfig, get_peft_model
+from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.errors import AdapterError
 
 
@@ -86,15 +89,49 @@ def test_a_merge_that_is_not_finite_is_refused_before_anything_changes(llama):
     assert model.merged_adapters == ["default"]
 
 
-def test_merging_twice_or_an_unknown_adapter_is_refused(llama):
+def test_merging_an_unknown_adapter_or_deleting_a_merged_one_is_refused(llama):
     model = adapted(llama())
     with pytest.raises(AdapterError, match="no adapter 'other'; there are: default"):
         model.merge_adapter(["other"])
     model.merge_adapter()
-    with pytest.raises(AdapterError, match="already merged with default"):
-        model.merge_adapter()
     with pytest.raises(AdapterError, match="adapter 'default' is merged"):
         model.delete_adapter("default")
+
+
+def test_merging_again_changes_nothing_and_says_so(llama):
+    model = adapted(llama())
+    model.merge_adapter("default")
+    once = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.warns(UserWarning, match="already merged, nothing to do"):
+        model.merge_adapter()
+    assert all(torch.equal(p, once[name]) for name, p in model.named_parameters())
+
+
+def test_adapters_merged_one_after_the_other_are_merged_as_if_at_once(llama):
+    one, other = adapted(llama()), adapted(llama())
+    for model in (one, other):
+        torch.manual_seed(1)
+        model.add_adapter("second", LoraConfig(init_lora_weights=False))
+    before = {name: p.clone() for name, p in one.named_parameters()}
+    one.merge_adapter(["default", "second"])
+    other.merge_adapter(["default"])
+    other.merge_adapter(["second"])
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
+    other.unmerge_adapter()
+    assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
+
+
+def test_a_second_merge_that_is_not_finite_leaves_the_first_one(llama):
+    model = adapted(llama())
+    model.add_adapter("broken", LoraConfig())
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_B.broken" in name).fill_(torch.nan)
+    model.merge_adapter(["default"])
+    merged = {name: p.clone() for name, p in model.named_parameters() if "broken" not in name}
+    with pytest.raises(AdapterError, match="not finite"):
+        model.merge_adapter(["broken"])
+    assert all(torch.equal(p, merged[name]) for name, p in model.named_parameters() if name in merged)
+    assert model.merged_adapters == ["default"]
 
 
 def test_two_adapters_merge_into_their_sum(llama, ids):
@@ -115,3 +152,35 @@ def test_disabling_a_merged_model_computes_the_base_and_merges_again(llama, ids)
     with model.disable_adapter():
         assert torch.equal(model(ids).logits, base)
     assert torch.equal(model(ids).logits, merged)
+
+
+def test_merging_for_good_frees_each_adapter_before_the_next_merge(llama, monkeypatch):
+    model = adapted(llama())
+    layers = [weakref.ref(layer) for layer in model.base_model.layers.values()]
+    alive = []
+    merged_weight = AdaptedLayer.merged_weight
+
+    def counted(layer, names):
+        alive.append(sum(ref() is not None for ref in layers))
+        return merged_weight(layer, names)
+
+    monkeypatch.setattr(AdaptedLayer, "merged_weight", counted)
+    model.merge_and_unload(safe_merge=False)
+    assert alive == list(range(len(layers), 0, -1))
+
+
+def test_layers_around_one_weight_merge_in_the_order_in_which_they_wrap_it(llama, ids):
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=2,
+        init_lora_weights=False,
+        target_modules=["embed_tokens", "q_proj"],
+        trainable_token_indices=[1, 2],
+    )
+    model = get_peft_model(llama(), config).eval()
+    with torch.no_grad():
+        model.base_model.layers["model.embed_tokens.token_adapter"].tensors("default")[
+            "trainable_tokens_delta"
+        ].add_(1)
+    expected = model(ids).logits
+    torch.testing.assert_close(model.merge_and_unload()(ids).logits, expected, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,18 @@ import inspect
 import pytest
 import torch
 
-from stack_platform.adapters import LoraConfig, PeftModel, PeftModelForCausalLM, TaskType, get_peft_model
+from stack_platform.adapters import (
+    LoraConfig,
+    PeftMixedModel,
+    PeftModel,
+    PeftModelForCausalLM,
+    TaskType,
+    cast_mixed_precision_params,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from stack_platform.adapters.files import WEIGHTS_NAME
 from stack_platform.errors import AdapterError
 
@@ -234,3 +245,28 @@ def test_a_plain_torch_model_is_adapted_too(tmp_path):
     model = get_peft_model(build(), LoraConfig(r=1, target_modules=["0"], init_lora_weights=False))
     model.save_pretrained(tmp_path)
     assert torch.equal(PeftModel.from_pretrained(build(), tmp_path)(x), model(x))
+
+
+def test_the_model_itself_reports_and_names_its_class(llama):
+    model = get_peft_model(llama(), LoraConfig(r=2), mixed=True)
+    assert isinstance(model, PeftMixedModel)
+    assert model.get_model_status().adapter_model_type == "PeftMixedModel"
+    assert len(model.get_layer_status()) == 4
+
+
+def test_what_is_frozen_can_be_kept_in_half_precision(llama):
+    model = get_peft_model(llama(), LoraConfig(r=2))
+    cast_mixed_precision_params(model, torch.bfloat16)
+    assert {(p.requires_grad, p.dtype) for p in model.parameters()} == {
+        (True, torch.float32),
+        (False, torch.bfloat16),
+    }
+
+
+def test_saved_tensors_are_read_without_a_model(llama, tmp_path):
+    model = get_peft_model(llama(), LoraConfig(r=2, init_lora_weights=False))
+    model.save_pretrained(tmp_path)
+    other = get_peft_model(llama(), LoraConfig(r=2))
+    set_peft_model_state_dict(other, load_peft_weights(tmp_path))
+    a, b = (get_peft_model_state_dict(m) for m in (model, other))
+    assert all(torch.equal(a[key], b[key]) for key in a)

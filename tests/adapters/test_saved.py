@@ -61,9 +61,34 @@ def test_a_name_without_module_or_with_two_roles_is_refused(llama):
 def test_two_active_adapters_cannot_both_replace_a_module(llama, ids):
     model = get_peft_model(llama(), lora(modules_to_save=["lm_head"]))
     model.add_adapter("b", lora(modules_to_save=["lm_head"]))
-    model.set_adapter(["default", "b"])
+    before = model(ids).logits
     with pytest.raises(AdapterError, match="default, b each replace the same module"):
-        model(ids)
+        model.set_adapter(["default", "b"])
+    assert model.active_adapters == ["default"]
+    assert torch.equal(model(ids).logits, before)
+
+
+def test_a_second_adapter_cannot_train_the_base_models_biases_too(gpt2):
+    fields = {"r": 2, "target_modules": ["c_attn"], "bias": "all"}
+    model = get_peft_model(gpt2(), LoraConfig(**fields))
+    model.add_adapter("plain", LoraConfig(r=2, target_modules=["c_attn"]))
+    with pytest.raises(AdapterError, match="'default' trains biases of the base model already"):
+        model.add_adapter("b", LoraConfig(**fields))
+    assert list(model.peft_config) == ["default", "plain"]
+
+
+def test_rows_of_a_batch_cannot_share_a_module_that_returns_several_tensors():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.gru = torch.nn.Linear(4, 4), torch.nn.GRU(4, 4, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(self.lin(x))[0]
+
+    model = get_peft_model(Model(), LoraConfig(target_modules=["lin"], modules_to_save=["gru"])).eval()
+    with pytest.raises(AdapterError, match="a GRU returns more than one tensor"):
+        model(torch.ones(2, 3, 4), adapter_names=["default", "__base__"])
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -119,7 +119,7 @@ def test_the_merged_layer_has_the_effect_of_the_forward(config, build, shape):
     layer, x = adapted(config, build), input_for(shape)
     base, y = layer.base_layer(x), layer(x)
     assert (y - base).abs().max() > 1e-3
-    layer.merge(["a"])
+    layer.merge(adapter_names=["a"])
     torch.testing.assert_close(layer(x), y, rtol=1e-9, atol=1e-9)
     layer.unmerge()
     assert torch.equal(layer(x), y)
@@ -159,7 +159,7 @@ def test_adapters_of_several_methods_wrap_one_another_and_merge_alike():
     layer.switch.active = ("a", "oft", "dora", "loha", "ia3_outputs")
     x = input_for((3, 12))
     y = layer(x)
-    layer.merge(layer.switch.active)
+    layer.merge(adapter_names=layer.switch.active)
     torch.testing.assert_close(layer(x), y, rtol=1e-9, atol=1e-9)
 
 
@@ -167,7 +167,7 @@ def test_a_grouped_convolution_runs_with_lora_and_refuses_to_merge():
     layer = adapted(CONFIGS["lora"], LAYERS["conv2d grouped"][0])
     assert layer(input_for((2, 4, 6, 6))).shape == (2, 8, 4, 4)
     with pytest.raises(AdapterError, match="with 2 groups cannot be merged"):
-        layer.merge(["a"])
+        layer.merge(adapter_names=["a"])
     with pytest.raises(AdapterError, match="with 2 groups; write a multiple of 2"):
         adapted(LoraConfig(r=3), LAYERS["conv2d grouped"][0])
 

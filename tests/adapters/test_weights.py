@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from stack_platform.adapters.kinds import kind_of
 from stack_platform.adapters.weights import is_adaptable, is_fan_in_fan_out, set_weight, weight_of
 from stack_platform.errors import AdapterError
 
@@ -16,7 +17,7 @@ def test_every_storage_shows_its_weight_as_out_by_in(layer):
     assert weight_of(layer).shape == (5, 3)
     x = torch.randn(2, 3)
     torch.testing.assert_close(layer(x), x @ weight_of(layer).T + layer.bias)
-    assert is_fan_in_fan_out(layer) == isinstance(layer, Conv1D)
+    assert is_fan_in_fan_out(kind_of(layer)) == isinstance(layer, Conv1D)
     assert is_adaptable(layer)
 
 

@@ -58,8 +58,6 @@ def embeddings_of(model: nn.Module) -> Any:
 def kept_shapes(model: nn.Module) -> KeptShapes:
     """Return the shape of the keys that each layer keeps, found by a forward pass of one token; [] if it keeps none."""
     parameter = next(model.parameters())
-    if parameter.device.type == "meta":
-        return []
     ids = torch.zeros(1, 1, dtype=torch.long, device=parameter.device)
     decoder = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}  # type: ignore[union-attr]
     devices = [parameter.device] if parameter.device.type == "cuda" else []

@@ -17,8 +17,8 @@ from stack_platform.adapters.variants.variant import (
     Site,
     Start,
     Variant,
+    rounded,
     to_adapter,
-    zeros,
 )
 
 
@@ -39,12 +39,13 @@ def adalora_shapes(site: Site) -> Shapes:
 
 def adalora_initial(site: Site, shapes: Shapes) -> Start:
     """Start at E = 0 and small random A and B; with `init_lora_weights=False` all are normal."""
-    tensors = zeros(site, shapes)
-    usual = site.adapter.config.init_lora_weights
-    for name, tensor in tensors.items():
-        if not (usual and name == "lora_E"):
-            nn.init.normal_(tensor, std=0.02 if usual else 1.0)
-    return Start(tensors)
+    tensors = {name: torch.randn(shape, device="cpu") for name, shape in shapes.items()}
+    torch.randn(1, device="cpu")  # PEFT draws its count of ranks too; the same seed gives the same adapter
+    if site.adapter.config.init_lora_weights:
+        tensors["lora_E"].zero_()
+        for name in ("lora_A", "lora_B"):
+            nn.init.normal_(tensors[name], std=0.02)
+    return Start({name: rounded(site, tensor) for name, tensor in tensors.items()})
 
 
 def adalora_outputs(site: Site, x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stack_platform.adapters.configs.vectors import IA3Config
-from stack_platform.adapters.variants.variant import Adapter, Merged, Shapes, Site, Start, Variant, zeros
+from stack_platform.adapters.variants.variant import Adapter, Merged, Shapes, Site, Start, Variant
 
 KINDS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 
@@ -39,10 +39,10 @@ def input_shapes(site: Site) -> Shapes:
 
 def ia3_initial(site: Site, shapes: Shapes) -> Start:
     """Start at ones, or at normal numbers with `init_ia3_weights=False`."""
-    tensors = zeros(site, shapes)
-    if site.adapter.config.init_ia3_weights:
-        return Start({name: torch.ones_like(tensor) for name, tensor in tensors.items()})
-    return Start({name: torch.randn(tensor.shape).to(tensor) for name, tensor in tensors.items()})
+    tensors = {name: torch.randn(shape, device="cpu") for name, shape in shapes.items()}
+    if site.adapter.config.init_ia3_weights:  # PEFT draws all the same
+        tensors["ia3_l"].fill_(1)
+    return Start(tensors)
 
 
 def scaled_inputs(site: Site, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from stack_platform.adapters.variants.variant import (
     Site,
     Start,
     Variant,
+    rounded,
     to_adapter,
     zeros,
 )
@@ -50,7 +51,7 @@ def loha_initial(site: Site, shapes: Shapes) -> Start:
     tensors = zeros(site, shapes)
     for name, tensor in tensors.items():
         if name != "hada_w2_b" or site.adapter.config.init_weights is False:
-            nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))
+            rounded(site, nn.init.kaiming_uniform_(tensor, a=math.sqrt(5)))
     return Start(tensors)
 
 

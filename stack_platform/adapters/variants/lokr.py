@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.configs.lycoris import LoKrConfig
 from stack_platform.adapters.variants.loha import LYCORIS_KINDS, decomposes_kernel, lycoris_outputs
-from stack_platform.adapters.variants.variant import Adapter, Merged, Shapes, Site, Start, Variant, zeros
+from stack_platform.adapters.variants.variant import (
+    Adapter,
+    Merged,
+    Shapes,
+    Site,
+    Start,
+    Variant,
+    rounded,
+    zeros,
+)
 
 
 def lokr_adapter(config: LoKrConfig, _path: str, r: int, alpha: float) -> Adapter:
@@ -60,7 +69,7 @@ def lokr_initial(site: Site, shapes: Shapes) -> Start:
     tensors = zeros(site, shapes)
     for name, tensor in tensors.items():
         if name not in zero:
-            nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))
+            rounded(site, nn.init.kaiming_uniform_(tensor, a=math.sqrt(5)))
     return Start(tensors)
 
 

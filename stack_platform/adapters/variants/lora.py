@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 
 from stack_platform.adapters.configs.lora import LoraConfig
-from stack_platform.adapters.initial import lora_start
+from stack_platform.adapters.initial import check_start, lora_start
 from stack_platform.adapters.variants.variant import Adapter, Merged, Shapes, Site, Variant, to_adapter
 from stack_platform.errors import AdapterError
 
@@ -37,8 +37,14 @@ def factors(site: Site) -> tuple[Tensor, Tensor]:
 def lora_shapes(site: Site) -> Shapes:
     """Return the shapes of A and B.
 
-    Raises: AdapterError where the groups of a convolution do not divide the rank.
+    Raises: AdapterError where the groups of a convolution do not divide the rank, or the start cannot be computed.
     """
+    shapes = _shapes(site)
+    check_start(site, shapes)
+    return shapes
+
+
+def _shapes(site: Site) -> Shapes:
     (out, *rest), r, name = site.shape, site.adapter.r, site.kind.name
     config = site.adapter.config
     if name == "embedding":

@@ -40,7 +40,9 @@ def tokens_initial(site: Site, shapes: Shapes) -> Start:
     if not site.adapter.config.init_weights:
         return Start({ROWS: torch.randn(shapes[ROWS])})
     weight, rows = site.weight(), _rows(site)
-    return Start({ROWS: weight[:, rows].T.clone() if site.kind.name == "embedding" else weight[rows].clone()})
+    return Start(
+        {ROWS: weight[:, rows].T.contiguous() if site.kind.name == "embedding" else weight[rows].clone()}
+    )
 
 
 def tokens_outputs(site: Site, x: Tensor, y: Tensor) -> Tensor:

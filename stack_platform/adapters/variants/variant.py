@@ -132,6 +132,12 @@ def to_adapter(x: Tensor, tensor: Tensor) -> Tensor:
     return x.to(tensor.dtype)
 
 
+def rounded(site: Site, tensor: Tensor) -> Tensor:
+    """Round to a base weight of half precision, in place, as PEFT does with what it draws."""
+    stored = getattr(site.layer, site.kind.parameter).dtype
+    return tensor.copy_(tensor.to(stored)) if stored in (torch.bfloat16, torch.float16) else tensor
+
+
 def zeros(site: Site, shapes: Shapes) -> dict[str, Tensor]:
     """Return zeros of these shapes in fp32, where the layer is."""
     device = getattr(site.layer, site.kind.parameter).device

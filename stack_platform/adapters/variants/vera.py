@@ -18,8 +18,8 @@ from stack_platform.adapters.variants.variant import (
     Site,
     Start,
     Variant,
+    rounded,
     to_adapter,
-    zeros,
 )
 
 
@@ -46,13 +46,12 @@ def vera_shapes(site: Site) -> Shapes:
 
 def vera_initial(site: Site, shapes: Shapes) -> Start:
     """Start at b = 0 and d = `d_initial`; with `init_weights=False` at b = 1 and d normal."""
-    tensors = zeros(site, shapes)
-    if site.adapter.config.init_weights:
-        tensors["vera_lambda_d"].fill_(site.adapter.config.d_initial)
-    else:
-        tensors["vera_lambda_b"].fill_(1)
-        tensors["vera_lambda_d"].copy_(torch.randn(site.adapter.r))
-    return Start(tensors)
+    b = torch.ones(shapes["vera_lambda_b"], device="cpu")
+    d = torch.randn(shapes["vera_lambda_d"], device="cpu")
+    if site.adapter.config.init_weights:  # PEFT draws all the same
+        b.zero_()
+        d.fill_(site.adapter.config.d_initial)
+    return Start({"vera_lambda_b": b, "vera_lambda_d": rounded(site, d)})
 
 
 def vera_outputs(site: Site, x: Tensor, y: Tensor) -> Tensor:
