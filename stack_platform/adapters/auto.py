@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stack_platform.adapters.configs.fields import TaskType
+from stack_platform.adapters.configs.fields import CONFIG_NAME, PeftConfig, TaskType
 from stack_platform.adapters.files import read_config
+from stack_platform.adapters.hub import local_folder
 from stack_platform.adapters.model import DEFAULT_ADAPTER, PeftModel
 from stack_platform.errors import AdapterError
 
@@ -16,6 +17,8 @@ _AUTO_CLASSES = {
     TaskType.SEQ_CLS: "AutoModelForSequenceClassification",
     TaskType.TOKEN_CLS: "AutoModelForTokenClassification",
 }
+_HUB = ("token", "cache_dir", "local_files_only", "force_download")
+_TOKENIZER = (CONFIG_NAME, "*token*.json", "vocab*", "merges.txt", "*.model")
 
 
 class AutoPeftModel:
@@ -30,41 +33,57 @@ class AutoPeftModel:
         adapter_name: str = DEFAULT_ADAPTER,
         is_trainable: bool = False,
         revision: str | None = None,
-        **model_arguments: Any,
+        **arguments: Any,
     ) -> PeftModel:
         """Load the base model that an adapter names, with transformers' own arguments, and put the adapter on it.
 
+        `subfolder` and `revision` are the adapter's; `token`, `cache_dir`, `local_files_only` and `force_download`
+        serve both. Where the adapter brings a tokenizer of more tokens, the embeddings grow first.
         Raises: AdapterError when the adapter names no base model or another task.
         """
-        import transformers
-
-        config = read_config(pretrained_model_name_or_path, revision=revision)
-        task = cls.task or config.task_type
-        if config.task_type is not None and task is not config.task_type:
-            raise AdapterError(
-                f"the adapter is for {config.task_type}, not for {task}; load it with AutoPeftModel"
-            )
+        hub = {name: arguments[name] for name in _HUB if name in arguments} | {"revision": revision}
+        hub["subfolder"] = arguments.pop("subfolder", None)
+        config = read_config(pretrained_model_name_or_path, **hub)
+        kind = cls._base_class(config)
         if config.base_model_name_or_path is None:
             raise AdapterError(
                 f"the adapter in {str(pretrained_model_name_or_path)!r} does not name its base model; load the base "
                 "model yourself and call PeftModel.from_pretrained"
             )
-        if task is not None:
-            kind = getattr(transformers, _AUTO_CLASSES[task])
-        elif config.auto_mapping is not None:
-            kind = getattr(transformers, config.auto_mapping["base_model_class"], None)
-        else:
-            kind = None
+        model = kind.from_pretrained(config.base_model_name_or_path, revision=config.revision, **arguments)
+        _make_room(model, local_folder(pretrained_model_name_or_path, **hub, names=_TOKENIZER))
+        return PeftModel.from_pretrained(
+            model, pretrained_model_name_or_path, adapter_name, is_trainable, **hub
+        )
+
+    @classmethod
+    def _base_class(cls, config: PeftConfig) -> Any:
+        """Return the class of transformers that loads the base model."""
+        import transformers
+
+        task = cls.task or config.task_type
+        if config.task_type is not None and task is not config.task_type:
+            raise AdapterError(
+                f"the adapter is for {config.task_type}, not for {task}; load it with AutoPeftModel"
+            )
+        mapped = (config.auto_mapping or {}).get("base_model_class", "")
+        kind = getattr(transformers, _AUTO_CLASSES[task] if task is not None else mapped, None)
         if kind is None:
             raise AdapterError(
                 "the adapter names neither its task nor a class of transformers; load the base yourself"
             )
-        model = kind.from_pretrained(
-            config.base_model_name_or_path, revision=config.revision, **model_arguments
-        )
-        return PeftModel.from_pretrained(
-            model, pretrained_model_name_or_path, adapter_name, is_trainable, revision=revision
-        )
+        return kind
+
+
+def _make_room(model: Any, folder: Path) -> None:
+    """Let the embeddings grow to the size of a tokenizer that was saved beside the adapter."""
+    if not (folder / "tokenizer_config.json").exists() or not hasattr(model, "resize_token_embeddings"):
+        return
+    from transformers import AutoTokenizer
+
+    size = len(AutoTokenizer.from_pretrained(folder))
+    if size > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(size)
 
 
 class AutoPeftModelForCausalLM(AutoPeftModel):

@@ -7,6 +7,7 @@ A folder holds, in this order of writing:
 2. `adapter_config.json`: the fields of the configuration, keys sorted, indented by two spaces.
 3. `adapter_provenance.json`, where it is asked for: SHA-256 of the two, and where the adapter comes from; PEFT and
    vLLM do not look at it. Where it is there, reading checks the two against it.
+4. `README.md`, the model card, unless there is one.
 
 The same adapter gives the same bytes, whatever the hash seed. Other files in the folder are left alone.
 
@@ -17,30 +18,35 @@ files and the next save finishes the move. What a killed save can leave behind i
 reader that does not know `.adapter_pending` (PEFT) can see one new and one old file, and only after a kill
 between the two moves.
 
-Reading: a key that is missing, a key too many, a wrong shape or a truncated file is an error that names it.
-PEFT 0.21.2 warns, and keeps random values for what is missing.
+Reading: a key that is missing, a key too many, a wrong shape or a truncated file is an error that names it. PEFT
+0.21.2 warns, and keeps random values for what is missing. `adapter_model.bin`, of old adapters, is read where there is
+no other file, and never written.
 """
 
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from stack_platform.adapters.card import CARD_NAME, model_card
 from stack_platform.adapters.config import parse_config
 from stack_platform.adapters.configs.fields import CONFIG_NAME, PeftConfig
 from stack_platform.adapters.hub import local_folder
 from stack_platform.errors import AdapterError
 
 WEIGHTS_NAME = "adapter_model.safetensors"
+OLD_WEIGHTS_NAME = "adapter_model.bin"
 PROVENANCE_NAME = "adapter_provenance.json"
 _PENDING = ".adapter_pending"
 _KEYS_SHOWN = 3
@@ -54,8 +60,15 @@ def write_adapter(
 ) -> None:
     """Write an adapter, its tensors by key, over whatever adapter the folder held.
 
-    Raises: AdapterError when the folder is a file or cannot be written to.
+    Raises: AdapterError when the folder cannot be written to, or a tensor is kept in parts or has no values.
     """
+    if split := [key for key, tensor in tensors.items() if hasattr(tensor, "full_tensor")]:
+        raise AdapterError(
+            f"{split[0]} is kept in parts by several processes; gather the model's state in all of them, and give it: "
+            "save_pretrained(state_dict=...)"
+        )
+    if empty := [key for key, tensor in tensors.items() if tensor.is_meta]:
+        raise AdapterError(f"{empty[0]} is on the meta device and has no values; bring them before saving")
     # tensors that share memory, as tied ones do, are written once for each key
     flat = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     contents = {
@@ -66,6 +79,8 @@ def write_adapter(
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         record = {"files": digests, "provenance": dict(provenance)}
         contents[PROVENANCE_NAME] = json.dumps(record, indent=2, sort_keys=True).encode()
+    if not (Path(folder) / CARD_NAME).exists():
+        contents[CARD_NAME] = model_card(config, provenance).encode()
     try:
         _commit(Path(folder), contents)
     except OSError as error:
@@ -79,7 +94,7 @@ def read_config(folder: str | Path, **hub: Any) -> PeftConfig:
 
     Raises: AdapterError when it is absent, damaged, or asks for what this release lacks.
     """
-    place = local_folder(folder, **hub)
+    place = local_folder(folder, **hub, names=(CONFIG_NAME,))
     return parse_config(_read(place, CONFIG_NAME), str(place / CONFIG_NAME))
 
 
@@ -91,14 +106,40 @@ def read_tensors(
     Raises: AdapterError when the file is damaged, or a tensor is missing, too many or misshapen.
     """
     place = local_folder(folder, **hub)
-    source = str(place / WEIGHTS_NAME)
+    found = read_file(place)
+    check_tensors(str(place / WEIGHTS_NAME), found, shapes, optional)
+    return found
+
+
+def read_file(folder: str | Path, **hub: Any) -> dict[str, Tensor]:
+    """Read all tensors of an adapter folder by key.
+
+    Raises: AdapterError when the file is absent, damaged, or not what its checksums say.
+    """
+    place = local_folder(folder, **hub)
+    if (place / OLD_WEIGHTS_NAME).exists() and not (place / WEIGHTS_NAME).exists():
+        return _read_old(place / OLD_WEIGHTS_NAME)
     content = _read(place, WEIGHTS_NAME)
     _check_digests(place, content)
     try:
         found: dict[str, Tensor] = load_tensors(content)
     except SafetensorError as error:
-        raise AdapterError(f"{source} is damaged ({error}); copy or save the adapter again") from error
-    check_tensors(source, found, shapes, optional)
+        raise AdapterError(
+            f"{place / WEIGHTS_NAME} is damaged ({error}); copy or save the adapter again"
+        ) from error
+    return found
+
+
+def _read_old(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of an adapter that an old PEFT saved, by the part of pickle that runs no code."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise AdapterError(
+            f"{path} is damaged, or holds more than tensors ({type(error).__name__}); save the adapter again"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise AdapterError(f"{path} holds something else than tensors by key; save the adapter again")
     return found
 
 
@@ -170,7 +211,13 @@ def _read(folder: Path, name: str) -> bytes:
             continue
         except OSError as error:
             raise AdapterError(f"cannot read {str(path)!r} ({error.strerror})") from error
-    raise AdapterError(f"no {name} in {str(folder)!r}; give the folder that save_pretrained wrote")
+    instead = "give the folder that save_pretrained wrote"
+    if (folder / "model.safetensors").exists():
+        instead = (
+            "there is a whole model, as transformers' Trainer saves it: call save_pretrained of the model with "
+            "adapters, or give the Trainer callbacks=[AdapterCheckpoints()]"
+        )
+    raise AdapterError(f"no {name} in {str(folder)!r}; {instead}")
 
 
 def _commit(folder: Path, contents: Mapping[str, bytes]) -> None:

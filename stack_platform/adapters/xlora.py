@@ -138,10 +138,23 @@ class PeftModelForXLora(PeftModel):
         del args
         if not kwargs.pop("is_main_process", True):
             return
-        state = self.base_model.internal_xlora_classifier.state_dict()
-        tensors = {f"{_KEY}{name}": tensor for name, tensor in state.items()}
+        tensors = self._classifier_tensors(kwargs.get("state_dict"))
         saved = replace(self.xlora_config, inference_mode=True)
         write_adapter(save_directory, saved, tensors, kwargs.get("provenance"))
+
+    def adapter_tensors(
+        self, adapter_name: str, state_dict: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the tensors of one of the mixed adapters, or under the default name those of the classifier."""
+        if adapter_name in self.peft_config or adapter_name != DEFAULT_ADAPTER:
+            return super().adapter_tensors(adapter_name, state_dict)
+        return self._classifier_tensors(state_dict)
+
+    def _classifier_tensors(self, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        state = self.base_model.internal_xlora_classifier.state_dict()
+        if state_dict is not None:
+            state = {name: state_dict[f"{_KEY}{name}"] for name in state}
+        return {f"{_KEY}{name}": tensor for name, tensor in state.items()}
 
 
 def _completed(config: XLoraConfig, model: nn.Module) -> XLoraConfig:

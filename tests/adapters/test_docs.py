@@ -31,7 +31,7 @@ def test_the_variant_in_twenty_lines_is_one():
         layer.switch.active = ("a",)
         x = torch.randn(2, 4)
         y = layer(x)
-        layer.merge(["a"])
+        layer.merge(adapter_names=["a"])
         torch.testing.assert_close(layer(x), y)
         assert "gain.a" in dict(layer.named_parameters())
     finally:

@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
 
 def test_the_folder_holds_pefts_two_files_keys_and_metadata(tmp_path):
     write_adapter(tmp_path, CONFIG, tensors())
-    assert sorted(contents(tmp_path)) == [CONFIG_NAME, WEIGHTS_NAME]
+    assert sorted(contents(tmp_path)) == ["README.md", CONFIG_NAME, WEIGHTS_NAME]
     with safe_open(tmp_path / WEIGHTS_NAME, "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert sorted(file.keys()) == [
@@ -85,6 +85,7 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
     write_adapter(tmp_path, CONFIG, tensors())
     write_adapter(tmp_path, CONFIG, tensors())
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
         CONFIG_NAME,
         WEIGHTS_NAME,
         "other",
@@ -205,6 +206,26 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_litter(tmp_path, mon
     with pytest.raises(AdapterError, match="No space left on device"):
         write_adapter(tmp_path, LoraConfig(r=2), tensors())
     assert contents(tmp_path) == before
+
+
+def test_an_old_adapters_file_is_read_and_runs_no_code(tmp_path):
+    given = tensors()
+    CONFIG.save_pretrained(tmp_path)
+    torch.save(given, tmp_path / "adapter_model.bin")
+    back = read_tensors(tmp_path, SHAPES)
+    assert all(torch.equal(back[key], tensor) for key, tensor in given.items())
+    for content, message in (
+        (given | {"run": print}, r"holds more than tensors \(UnpicklingError\)"),
+        (given | {"more": 3}, "holds something else than tensors by key"),
+    ):
+        torch.save(content, tmp_path / "adapter_model.bin")
+        with pytest.raises(AdapterError, match=message):
+            read_tensors(tmp_path, SHAPES)
+    (tmp_path / "adapter_model.bin").write_bytes(b"PK\x03\x04")
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin is damaged"):
+        read_tensors(tmp_path, SHAPES)
+    write_adapter(tmp_path, CONFIG, tensors(2.0))
+    assert {tensor.unique().item() for tensor in read_tensors(tmp_path, SHAPES).values()} == {2.0}
 
 
 def test_the_config_is_json_that_others_can_read(tmp_path):

@@ -10,10 +10,12 @@ Names and order of the parameters, and the draws that start them, are PEFT's: on
 is in fp32, whatever the model's format.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from stack_platform.adapters.configs.prompts import (
     PrefixTuningConfig,
@@ -107,12 +109,15 @@ def prompt_shape(config: PromptLearningConfig) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def computed(encoder: SoftPrompt) -> Tensor:
-    """Return what the encoder computes without dropout, for a file; PEFT 0.21.2 drops values in training mode."""
+def computed(encoder: SoftPrompt, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Return what the encoder computes without dropout, for a file; PEFT 0.21.2 drops values in training mode.
+
+    `parameters` are values to compute with, where its own are kept in parts.
+    """
     training = encoder.training
     encoder.eval()
     try:
-        values: Tensor = encoder()
+        values: Tensor = functional_call(encoder, dict(parameters or {}), ())
         return values
     finally:
         encoder.train(training)
