@@ -21,7 +21,8 @@ def create_loraplus_optimizer(
 ) -> Optimizer:
     """Return an optimizer whose learning rate is `lr` for A, `lr * loraplus_lr_ratio` for B and for vectors.
 
-    Adapted embeddings learn at `loraplus_lr_embedding`. Vectors are not decayed.
+    Adapted embeddings learn at `loraplus_lr_embedding`. Vectors are not decayed. The groups are PEFT's four, in its
+    order, also where one is empty: A, embeddings, B, vectors.
     Raises: AdapterError when no B trains, because then nothing would be LoRA+ about it.
     """
     embedded = {
@@ -49,11 +50,7 @@ def create_loraplus_optimizer(
     rates = {"A": lr, "embedding": loraplus_lr_embedding, "B": fast, "vectors": fast}
     decays = {name: 0.0 if name == "vectors" else loraplus_weight_decay for name in groups}
     return optimizer_cls(
-        [
-            {"params": groups[name], "lr": rates[name], "weight_decay": decays[name]}
-            for name in groups
-            if groups[name]
-        ],
+        [{"params": groups[name], "lr": rates[name], "weight_decay": decays[name]} for name in groups],
         lr=lr,
         **kwargs,
     )  # type: ignore[call-arg]

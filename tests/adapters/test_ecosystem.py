@@ -144,6 +144,24 @@ def test_an_adapter_finds_its_base_by_name(llama, ids, tmp_path):
         AutoPeftModelForCausalLM.from_pretrained(tmp_path / "nameless")
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize("fields", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}])
+def test_transformers_loads_our_folder_by_itself(llama, ids, fields, tmp_path):
+    pytest.importorskip("peft", reason="transformers loads adapters through PEFT")
+    llama().save_pretrained(tmp_path / "base")
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    model = get_peft_model(base, lora(**fields)).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    if (
+        "use_dora" not in fields
+    ):  # from_pretrained of 5.23 does not find the magnitudes, of PEFT's files neither
+        again = LlamaForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+        torch.testing.assert_close(again(ids).logits, model(ids).logits)
+    plain = llama()
+    plain.load_adapter(str(tmp_path / "adapter"))
+    torch.testing.assert_close(plain.eval()(ids).logits, model(ids).logits)
+
+
 def test_the_status_says_what_is_there(llama):
     model = get_peft_model(llama(), lora())
     model.add_adapter("b", lora(target_modules=["down_proj"]))
