@@ -47,8 +47,8 @@ class TrainingConfig:
     """auto: CUDA where there is some, else the CPU."""
     gradient_checkpointing: bool = False
     """Compute activations a second time in the backward pass instead of keeping them."""
-    chunk_tokens: int = 512
-    """Tokens whose logits exist at one time; memory is this times the vocabulary times 4 bytes, twice."""
+    chunk_tokens: int = 256
+    """Tokens whose logits exist at one time: this times the vocabulary numbers. The fastest on a CPU; see `loss`."""
     held_out_share: float = 0.05
     """Share of the files kept out of training, to measure the loss on."""
     eval_blocks: int = 32

@@ -3,9 +3,13 @@
 A vocabulary of 49152 makes the logits of 4 x 256 tokens 201 MB in fp32, and their softmax and gradient as much
 again; on a small model that is most of a step's memory. Here the last hidden states are cut into chunks of
 tokens; each chunk's logits, loss and gradient with respect to the hidden states are computed together and the
-logits dropped at once, as in Liger Kernel's fused linear cross-entropy (Hsu et al. 2024). Products are as many as
-before. Equal to the plain loss within fp32 rounding: on SmolLM2-135M in fp32 the losses differ by 2e-7 relative
-and the adapter gradients not at all.
+logits dropped at once, as in Liger Kernel's fused linear cross-entropy (Hsu et al. 2024). The gradient of the
+logits, softmax less one at the target, replaces them a few rows at a time, which a processor's cache holds.
+Products are as many as before. Equal to the plain loss within fp32 rounding: on SmolLM2-135M in fp32 the losses
+differ by 1e-7 relative and the adapter gradients by 9e-7.
+
+Measured on 1023 predictions of SmolLM2-135M in bf16, forward and backward, one thread with avx512_bf16: 0.38 CPU
+seconds in chunks of 256, 0.49 of 64, 0.47 of 512, 0.88 for the plain loss, of which the products are 0.30.
 
 Two cases take another path. A trainable head is recomputed per chunk in the backward pass. A model whose logits
 are more than head(decoder(tokens)), such as soft-capped ones, is recognized by a probe when the loss is made and
@@ -29,6 +33,8 @@ from stack_platform.training.precision import Precision
 from stack_platform.training.samples import Blocks
 
 _PROBE_TOKENS = 8
+_CACHED_LOGITS = 2**20
+"""Logits that are worked on at a time on a CPU: 4 MB in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +125,9 @@ class _FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, head: nn.Module, targets_N: Tensor, chunk_tokens: int) -> Tensor:
-        gradients: list[Tensor] = []
-        parts: list[Tensor] = []
-        for hidden, targets in _chunks(hidden_NH, targets_N, chunk_tokens):
-            with torch.enable_grad():
-                leaf = hidden.detach().requires_grad_()
-                part = _share_of_loss(leaf, head, targets, len(targets_N))
-            gradients += torch.autograd.grad(part, leaf)
-            parts.append(part.detach())
+        chunks = _chunks(hidden_NH, targets_N, chunk_tokens)
+        found = [_share_and_gradient(h, head, t, len(targets_N)) for h, t in chunks]
+        parts, gradients = zip(*found, strict=True)
         ctx.save_for_backward(torch.cat(gradients))
         return torch.stack(parts).sum()
 
@@ -136,12 +137,43 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return gradient_NH * grad_outputs[0], None, None, None
 
 
+def _share_and_gradient(
+    hidden: Tensor, head: nn.Module, targets: Tensor, total: int
+) -> tuple[Tensor, Tensor]:
+    """Return a chunk's share of the loss, and the share's gradient with respect to the hidden states."""
+    with torch.enable_grad():
+        leaf = hidden.detach().requires_grad_()
+        logits = head(leaf)
+    logits_CV = logits.detach()
+    gradient_CV = logits_CV if _reads_alone(head) else torch.empty_like(logits_CV)
+    parts = []
+    for z, d_z, at in _slices(logits_CV, gradient_CV, targets):
+        log_p = torch.log_softmax(z, 1, dtype=torch.float32)
+        parts.append(log_p.gather(1, at[:, None]).sum())
+        d_z.copy_(log_p.exp_().scatter_add_(1, at[:, None], log_p.new_full((len(at), 1), -1.0)))
+    (gradient,) = torch.autograd.grad(logits, leaf, gradient_CV)
+    return -torch.stack(parts).sum() / total, gradient / total
+
+
+def _reads_alone(head: nn.Module) -> bool:
+    """Return whether nobody but the caller keeps the head's outputs, so that they may be overwritten."""
+    return type(head) is nn.Linear and not head._forward_hooks and "forward" not in vars(head)  # noqa: SLF001
+
+
 def _share_of_loss(hidden: Tensor, head: nn.Module, targets: Tensor, total: int) -> Tensor:
-    return cross_entropy(head(hidden).float(), targets, reduction="sum") / total
+    slices = _slices(head(hidden), targets)
+    return torch.stack([cross_entropy(z.float(), at, reduction="sum") for z, at in slices]).sum() / total
 
 
 def _chunks(hidden_NH: Tensor, targets_N: Tensor, chunk_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(torch.split(hidden_NH, chunk_tokens), torch.split(targets_N, chunk_tokens), strict=True)
+
+
+def _slices(logits_CV: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut rows into what a cache holds, on a CPU; whole elsewhere."""
+    on_cpu = logits_CV.device.type == "cpu"
+    rows = max(1, _CACHED_LOGITS // logits_CV.shape[1] if on_cpu else len(logits_CV))
+    return zip(*(torch.split(tensor, rows) for tensor in (logits_CV, *others)), strict=True)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from stack_platform.training.models import BaseModel, resolve_base_model
 ADAPTER, MERGED = "trained_adapter", "merged_model"
 CURVE = pa.schema([("step", pa.int64()), ("loss", pa.float64())])
 CHECK = pa.schema([("difference", pa.float64()), ("allowed", pa.float64()), ("effect", pa.float64())])
-VERSION = "1"
+VERSION = "2"
 _BYTES_A_TOKEN = 4  # of code, at least two; what is read beyond need costs a second
 _SAMPLE_BYTES = 16 << 20
 

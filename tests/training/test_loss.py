@@ -1,5 +1,6 @@
 """Chunked cross-entropy is the plain one."""
 
+import copy
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from stack_platform.training import loss as losses
 from stack_platform.training.loss import NextTokenLoss, chunked_cross_entropy, held_out_loss
 from stack_platform.training.precision import resolve_precision
 
@@ -37,20 +39,88 @@ def plain(model, tokens):
     return cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
+class Capped(nn.Linear):
+    """A head whose backward pass reads its outputs, which therefore may not be overwritten."""
+
+    def forward(self, x):
+        """Squeeze the logits."""
+        return 3 * torch.tanh(super().forward(x))
+
+
+def draw(head=nn.Linear, dtype=torch.float32, bias=True):
+    """Return 50 hidden states, their targets, and a frozen head of 300 logits that are far apart."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = head(16, 300, bias=bias, dtype=dtype).requires_grad_(False)
+    made.weight.mul_(5)
+    hidden = torch.randn(50, 16, generator=generator).to(dtype).requires_grad_()
+    return hidden, made, torch.randint(0, 300, (50,), generator=generator)
+
+
+@pytest.fixture
+def rows_of_two(monkeypatch):
+    """Let a cache hold two rows of 300 logits."""
+    monkeypatch.setattr(losses, "_CACHED_LOGITS", 600)
+
+
+@pytest.mark.usefixtures("rows_of_two")
+@pytest.mark.parametrize("head", [nn.Linear, Capped])
 @pytest.mark.parametrize("trainable_head", [False, True])
 @pytest.mark.parametrize("chunk", [1, 7, 50, 64])
-def test_chunked_loss_and_gradients_are_the_plain_ones(chunk, trainable_head):
-    generator = torch.Generator().manual_seed(1)
-    hidden = torch.randn(50, 16, generator=generator, requires_grad=True)
-    targets = torch.randint(0, 300, (50,), generator=generator)
-    head = nn.Linear(16, 300, bias=False).requires_grad_(trainable_head)
-    wanted = [hidden, head.weight] if trainable_head else [hidden]
+def test_chunked_loss_and_gradients_are_the_plain_ones(chunk, trainable_head, head):
+    hidden, head, targets = draw(head)
+    head.requires_grad_(trainable_head)
+    wanted = [hidden, head.weight, head.bias] if trainable_head else [hidden]
     expected = cross_entropy(head(hidden), targets)
     loss = chunked_cross_entropy(hidden, head, targets, chunk)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
     pairs = zip(gradients_of(3 * loss, *wanted), gradients_of(3 * expected, *wanted), strict=True)
     for found, right in pairs:
         torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.usefixtures("rows_of_two")
+@pytest.mark.parametrize("head", [nn.Linear, Capped])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_in_bf16_the_gradient_is_as_near_to_the_exact_one(head, autocast):
+    """Without autocast all is bf16; under it hidden states and head are fp32."""
+    hidden, head, targets = draw(head, torch.float32 if autocast else torch.bfloat16)
+    wide = hidden.detach().double().requires_grad_()
+    exact_loss = cross_entropy(copy.deepcopy(head).double()(wide), targets)
+    (exact,) = gradients_of(exact_loss, wide)
+
+    def error(loss):
+        (found,) = gradients_of(loss, hidden)
+        assert found.dtype is hidden.dtype
+        return (found.double() - exact).norm() / exact.norm()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        plain_loss = cross_entropy(head(hidden).float(), targets)
+        loss = chunked_cross_entropy(hidden, head, targets, 7)
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-6, atol=0)
+    assert loss.dtype is torch.float32
+    assert 0 < error(loss) <= 1.1 * error(plain_loss) < 0.02
+
+
+def test_logits_beyond_the_range_of_the_exponential_are_fine():
+    hidden, head, targets = draw()
+    head.weight.mul_(200)
+    expected = cross_entropy(head(hidden), targets)
+    assert expected > 500
+    loss = chunked_cross_entropy(hidden, head, targets, 16)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradients_of(loss, hidden), gradients_of(expected, hidden))
+
+
+def test_hooks_on_the_head_act_and_keep_what_they_were_given():
+    hidden, head, targets = draw()
+    kept = []
+    head.register_forward_hook(lambda _module, _args, logits: kept.append(logits) or torch.tanh(logits))
+    expected = cross_entropy(head(hidden), targets)
+    loss = chunked_cross_entropy(hidden, head, targets, 50)
+    torch.testing.assert_close(gradients_of(loss, hidden), gradients_of(expected, hidden))
+    assert torch.equal(kept[0], kept[1])
 
 
 @pytest.mark.parametrize("needs_gradient", [False, True])

@@ -1,5 +1,6 @@
 """From texts to an adapter and from both to a merged model."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -97,6 +98,26 @@ def test_same_run_writes_the_same_bytes(base, trained, texts, tmp_path):
     torch.manual_seed(99)
     train_adapter(lambda: texts, base, tmp_path / "again", LORA, RUN, data_digest="d" * 64)
     assert everything_in(tmp_path / "again") == everything_in(trained[0].folder)
+
+
+def short_run(**changes):
+    return dataclasses.replace(RUN, steps=4, **changes)
+
+
+def test_recomputing_activations_writes_the_same_bf16_adapter(base, texts, tmp_path):
+    written = {}
+    for recompute in (False, True):
+        config = short_run(precision="bf16", gradient_checkpointing=recompute)
+        report = train_adapter(lambda: texts, base, tmp_path / f"{recompute}", LORA, config)
+        written[recompute] = report.adapter_digest, report.losses
+    assert written[False] == written[True]
+
+
+def test_same_bf16_run_writes_the_same_bytes(base, texts, tmp_path):
+    for name in ("first", "again"):
+        torch.manual_seed(len(name))
+        train_adapter(lambda: texts, base, tmp_path / name, LORA, short_run(precision="bf16"))
+    assert everything_in(tmp_path / "first") == everything_in(tmp_path / "again")
 
 
 def test_adapter_loads_into_its_base(base, trained):
