@@ -133,13 +133,12 @@ class AdaptedModel(nn.Module):
     def set_adapter(self, adapter_name: Choice, inference_mode: bool = False) -> None:
         """Make these adapters the active ones, and the only trainable ones unless `inference_mode`.
 
-        Raises: AdapterError when there is no such adapter, or several of them replace the same module.
+        Raises: AdapterError when there is no such adapter, or several replace the same module or rows.
         """
         weights = dict(active_set(adapter_name, "set_adapter"))
         names = self._known(list(weights))
         check_weights(weights, self.peft_config, self.switch.weights, self.merged_adapters)
-        for module in self.saved.values():
-            module.chosen(names)
+        self._check_together(names)
         self._together()
         left = (self._trained | set(self.switch.active)) - (set() if inference_mode else set(names))
         self._train([name for name in self.plans if name in left], trainable=False)
@@ -337,9 +336,31 @@ class AdaptedModel(nn.Module):
             self.switch.apart = False
 
     def _chosen(self, adapter_names: Sequence[str] | None) -> list[str]:
+        """Return the names of what to merge."""
+        if adapter_names is None and self.switch.apart:
+            raise AdapterError(
+                "some layers have active adapters of their own; name the adapters to merge, or call set_adapter first"
+            )
         if isinstance(adapter_names, str):
-            return self._known([adapter_names])
-        return self._known(self.active_adapters if adapter_names is None else adapter_names)
+            adapter_names = [adapter_names]
+        names = self._known(self.active_adapters if adapter_names is None else adapter_names)
+        self._check_together([*self.merged_adapters, *names])
+        return names
+
+    def _check_together(self, names: Sequence[str]) -> None:
+        """Check that no two adapters replace the same module or the same rows of an embedding."""
+        for module in self.saved.values():
+            module.chosen(dict.fromkeys(names))
+        owners: dict[tuple[str, int], str] = {}
+        for name in names:
+            found = self.plans[name]
+            for slot in found.tokens or found.slots[:1]:
+                rows = slot.adapter.config.token_indices if slot.adapter.variant == "tokens" else ()
+                for row in rows:
+                    if (other := owners.setdefault((slot.key, row), name)) != name:
+                        raise AdapterError(
+                            f"adapters {other}, {name} each replace row {row} of the same embedding; take one of them"
+                        )
 
     def _known(self, names: Sequence[str]) -> list[str]:
         if unknown := [name for name in names if name not in self.plans]:

@@ -4,7 +4,8 @@ A plan names the layers and their tensors, the modules and rows that train in fu
 the biases that train along; so it knows every key and shape of the adapter's file.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +62,12 @@ def plan(model: nn.Module, config: PeftConfig) -> Plan:
     resolved, slots = resolve(model, config, names)
     saved = _saved(names, resolved)
     tokens, tied = _tokens(model, names, resolved)
+    _check_tying(model, names, resolved, [*saved, *(slot.key for slot in slots)])
+    for slot in tokens:
+        if (path := slot.key.removesuffix(".token_adapter")) in saved:
+            raise AdapterError(
+                f"{path!r} is in modules_to_save and in trainable_token_indices; name it in one of both"
+            )
     shared: dict[str, Tensor] = {}
     if slots and (make := variant_of(slots[0].adapter).shared) is not None:
         shared = make(resolved, [slot.kind.shape(slot.module) for slot in slots])
@@ -176,7 +183,34 @@ def _tokens(model: nn.Module, names: ModuleNames, config: Any) -> tuple[tuple[Sl
             slots += slots_of(model, settings, (Target(path, 0, 1),))
     found = [replace(slot, key=f"{slot.key}.token_adapter") for slot in slots]
     tied = _tied(model, names, found[0])
-    return tuple(slot for slot in found if slot.module not in [t.module for t in tied]), tied
+    twice = [slot for slot in found[1:] if slot.module in [t.module for t in tied]]
+    if any(slot.adapter.config.token_indices != found[0].adapter.config.token_indices for slot in twice):
+        if config.ensure_weight_tying:
+            raise AdapterError(
+                f"ensure_weight_tying=True, but trainable_token_indices names other rows for {twice[0].parent!r} "
+                f"than for {found[0].parent!r}; name the same"
+            )
+        return tuple(found), ()  # rows of their own: the two are no longer tied
+    return tuple(slot for slot in found if slot not in twice), tied
+
+
+def _check_tying(model: nn.Module, names: ModuleNames, config: Any, covered: Sequence[str]) -> None:
+    """Refuse what `ensure_weight_tying` asks for where this release does not do it."""
+    if not getattr(config, "ensure_weight_tying", False):
+        return
+    embedding, head = (
+        None if path is None else base_of(model.get_submodule(path)) for path in (names.embedding, names.head)
+    )
+    if head is None or getattr(head, "weight", None) is not getattr(embedding, "weight", None):
+        warnings.warn(
+            "ensure_weight_tying=True, but the model does not tie its weights; it changes nothing",
+            stacklevel=2,
+        )
+    elif path := next((path for path in (names.embedding, names.head) if path in covered), None):
+        raise AdapterError(
+            f"ensure_weight_tying=True keeps rows of trainable_token_indices tied, not all of {path!r}; leave it out: "
+            "embedding and head then train apart"
+        )
 
 
 def _tied(model: nn.Module, names: ModuleNames, first: Slot) -> tuple[Slot, ...]:

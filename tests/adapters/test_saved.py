@@ -154,3 +154,53 @@ def test_a_task_with_a_head_trains_it(llama):
     assert any("score.modules_to_save.default" in n for n, p in model.named_parameters() if p.requires_grad)
     with pytest.raises(AdapterError, match="trains a head called classifier or score, which the model lacks"):
         get_peft_model(llama(), LoraConfig(r=2, task_type="SEQ_CLS"))
+
+
+def test_two_active_adapters_cannot_both_replace_a_row(llama):
+    model = get_peft_model(llama(), lora(trainable_token_indices=[0, 1, 2]))
+    model.add_adapter("other", lora(trainable_token_indices=[3]))
+    model.add_adapter("overlapping", lora(trainable_token_indices=[2, 3]))
+    model.set_adapter(["default", "other"])
+    with pytest.raises(AdapterError, match="default, overlapping each replace row 2"):
+        model.set_adapter(["default", "overlapping"])
+    assert model.active_adapters == ["default", "other"]
+    model.merge_adapter(["default"])
+    with pytest.raises(AdapterError, match="default, overlapping each replace row 2"):
+        model.merge_adapter(["overlapping"])
+    assert model.merged_adapters == ["default"]
+
+
+def test_an_embedding_trains_in_full_or_by_rows(llama):
+    with pytest.raises(
+        AdapterError, match=r"'model.embed_tokens' is in modules_to_save and in trainable_token"
+    ):
+        get_peft_model(llama(), lora(modules_to_save=["embed_tokens"], trainable_token_indices=[1]))
+
+
+def test_rows_of_their_own_untie_a_head(llama, ids, tmp_path):
+    rows = {"embed_tokens": [1, 3], "lm_head": [2]}
+    model = get_peft_model(llama(tie_word_embeddings=True), lora(trainable_token_indices=rows))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "trainable_tokens" in name:
+                parameter.add_(1.0)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if "trainable_tokens" in name}
+    assert sorted(shape[0] for shape in shapes.values()) == [1, 2]
+    expected = model(ids).logits
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(llama(tie_word_embeddings=True), tmp_path)
+    assert torch.equal(again(ids).logits, expected)
+    torch.testing.assert_close(again.merge_and_unload()(ids).logits, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(AdapterError, match=r"names other rows for 'lm_head' than for 'model.embed_tokens'"):
+        get_peft_model(
+            llama(tie_word_embeddings=True), lora(trainable_token_indices=rows, ensure_weight_tying=True)
+        )
+
+
+def test_tying_of_whole_modules_is_refused_where_it_would_be_lost(llama):
+    with pytest.raises(AdapterError, match=r"not all of 'model.embed_tokens'"):
+        get_peft_model(
+            llama(tie_word_embeddings=True), lora(modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+        )
+    with pytest.warns(UserWarning, match="the model does not tie its weights"):
+        get_peft_model(llama(), lora(trainable_token_indices=[1], ensure_weight_tying=True))

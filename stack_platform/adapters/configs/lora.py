@@ -117,7 +117,8 @@ class LoraConfig(ReservedFields):
     trainable_token_indices: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None
     """Rows of the embedding that train in full: indices, or module name to indices."""
     ensure_weight_tying: bool = False
-    """True trains tied modules as one where the adapter covers only one of them."""
+    """True insists that rows trained for an embedding serve a head that is tied to it too, as they do anyway; for whole
+    modules and layers it is refused."""
 
     prefix: ClassVar[str] = "lora_"
 
