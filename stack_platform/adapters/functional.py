@@ -78,6 +78,17 @@ def adapters_of(model: nn.Module) -> AdaptedModel:
     return index
 
 
+def unwrapped(model: nn.Module) -> Any:
+    """Return a model without what torch put around it: compile, data parallelism, FSDP of version 1."""
+    while True:
+        inner = vars(model).get("_orig_mod", model._modules.get("_orig_mod"))  # noqa: SLF001
+        if inner is None and type(model).__module__.startswith(("torch.nn.parallel.", "torch.distributed.")):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
 def is_bare(model: nn.Module) -> bool:
     """Return whether adapters were injected into a model that keeps its class."""
     return _INDEX in vars(model)
@@ -134,7 +145,7 @@ def rescale_adapter_scale(model: nn.Module, multiplier: float) -> Iterator[None]
 
 
 def _index(model: nn.Module) -> AdaptedModel | None:
-    inner: Any = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    inner = unwrapped(model)
     found = inner if isinstance(inner, AdaptedModel) else inner._modules.get("base_model")  # noqa: SLF001
     return found if isinstance(found, AdaptedModel) else vars(inner).get(_INDEX)
 

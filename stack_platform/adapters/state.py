@@ -1,7 +1,9 @@
 """An adapter's tensors as a flat mapping in the layout of its file, under PEFT's names."""
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +18,7 @@ from stack_platform.adapters.embeddings import (
     with_embeddings,
 )
 from stack_platform.adapters.files import check_tensors, read_file
-from stack_platform.adapters.functional import adapters_of, is_bare
+from stack_platform.adapters.functional import adapters_of, is_bare, unwrapped
 from stack_platform.adapters.plan import PREFIX
 from stack_platform.adapters.prompts.encoders import PROMPT_KEY, SoftPrompt
 from stack_platform.errors import AdapterError
@@ -44,12 +46,14 @@ def get_peft_model_state_dict(
     The classifier of X-LoRA goes by the name "default". `save_embedding_layers` is that of `save_pretrained`.
     """
     del unwrap_compiled  # a compiled model always is
-    found, inner = _tensors(model, adapter_name, state_dict), _inner(model)
-    plan = adapters_of(model).plans.get(adapter_name)
-    if plan is not None and not is_bare(inner) and adapter_name not in inner.prompt_encoder:
-        base, value = inner.get_base_model(), gathered(inner, state_dict)
-        found = with_embeddings(base, plan, found, save_embedding_layers, value)
-    return {key: tensor.detach() for key, tensor in found.items()}
+    inner = unwrapped(model)
+    with _whole(model) as copies:
+        found = _tensors(model, adapter_name, state_dict)
+        plan = adapters_of(model).plans.get(adapter_name)
+        if plan is not None and not is_bare(inner) and adapter_name not in inner.prompt_encoder:
+            base, value = inner.get_base_model(), gathered(inner, state_dict)
+            found = with_embeddings(base, plan, found, save_embedding_layers, value)
+        return {key: tensor.detach().clone() if copies else tensor.detach() for key, tensor in found.items()}
 
 
 def set_peft_model_state_dict(
@@ -69,12 +73,22 @@ def set_peft_model_state_dict(
     changed then.
     """
     del low_cpu_mem_usage  # what is on the meta device shows without being told
+    with _whole(model):
+        return _set(model, peft_model_state_dict, adapter_name, ignore_mismatched_sizes)
+
+
+def _set(
+    model: nn.Module,
+    peft_model_state_dict: Mapping[str, Tensor],
+    adapter_name: str,
+    ignore_mismatched_sizes: bool,
+) -> LoadResult:
     index = adapters_of(model)
     own = _tensors(model, adapter_name)
     if adapter_name in index.merged_adapters:
         raise AdapterError(f"adapter {adapter_name!r} is merged; call unmerge_adapter first")
     given = dict(peft_model_state_dict)
-    if is_bare(_inner(model)):
+    if is_bare(unwrapped(model)):
         given = {key.removeprefix(PREFIX): tensor for key, tensor in given.items()}
     if ignore_mismatched_sizes:
         given = _fitting(given, own)
@@ -82,7 +96,7 @@ def set_peft_model_state_dict(
     check_tensors("the state dict", given, {key: tuple(tensor.shape) for key, tensor in own.items()})
     if words:
         load_embeddings(index.model, index.plans[adapter_name], words)
-    encoders: Any = getattr(_inner(model), "prompt_encoder", {})
+    encoders: Any = getattr(unwrapped(model), "prompt_encoder", {})
     if adapter_name in encoders:
         _settle_prompt(encoders, adapter_name, given[PROMPT_KEY])
         own = _tensors(model, adapter_name)
@@ -112,7 +126,8 @@ def gathered(model: nn.Module, state_dict: Mapping[str, Tensor] | None) -> Calla
     """
     if state_dict is None:
         return lambda tensor: tensor
-    names = {id(t): name for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    names = {id(t): name.replace("_fsdp_wrapped_module.", "") for name, t in named}
 
     def value(tensor: Tensor) -> Tensor:
         name = names.get(id(tensor))
@@ -125,15 +140,22 @@ def gathered(model: nn.Module, state_dict: Mapping[str, Tensor] | None) -> Calla
     return value
 
 
-def _inner(model: nn.Module) -> Any:
-    return getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+@contextmanager
+def _whole(model: nn.Module) -> Iterator[bool]:
+    """Put the parts of a model together that FSDP of version 1 took apart, and say whether they were apart."""
+    fsdp: Any = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(model, fsdp.FullyShardedDataParallel):
+        yield False
+        return
+    with fsdp.FullyShardedDataParallel.summon_full_params(model):
+        yield True
 
 
 def _tensors(
     model: nn.Module, name: str, state_dict: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     """Return an adapter's tensors by key; those of a model that keeps its class have no prefix."""
-    inner = _inner(model)
+    inner = unwrapped(model)
     if not is_bare(inner):
         found: dict[str, Tensor] = inner.adapter_tensors(name, state_dict)
         return found
@@ -157,7 +179,7 @@ def _assign(model: nn.Module, empty: Mapping[str, Tensor], given: Mapping[str, T
         for key, old in empty.items()
     }
     parameters: dict[int, nn.Parameter] = {}
-    for module in _inner(model).modules():
+    for module in unwrapped(model).modules():
         for name, old in module._parameters.items():  # noqa: SLF001
             if id(old) in made:
                 fresh = parameters.setdefault(

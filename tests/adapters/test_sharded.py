@@ -1,4 +1,8 @@
-"""Adapters of a model that FSDP2 keeps in parts, in two processes: gathered, saved, and put on a whole model."""
+"""Adapters of a model that is kept in parts, in two processes: gathered, saved, and put on a whole model.
+
+By FSDP2, whose state is given to `save_pretrained`; and by FSDP of version 1 and data parallelism, through which the
+state of an adapter is read and written.
+"""
 
 import subprocess
 import sys
@@ -73,6 +77,29 @@ for name, fields in configs.items():
         raise SystemExit("parts were saved")
     except AdapterError as error:
         assert "is kept in parts" in str(error), error
+
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
+from stack_platform.adapters import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+
+def adapted(seed):
+    torch.manual_seed(seed)
+    return get_peft_model(build(False), LoraConfig(target_modules="all-linear", init_lora_weights=False)).eval()
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+plain = adapted(1)
+state = get_peft_model_state_dict(plain)
+parts = lambda model: FullyShardedDataParallel(model, use_orig_params=True, device_id=torch.device("cpu"))
+for wrap in (parts, DistributedDataParallel):
+    assert equal(get_peft_model_state_dict(wrap(adapted(1))), state), "read"
+    wrapped = wrap(adapted(2))
+    set_peft_model_state_dict(wrapped, state)
+    assert equal(get_peft_model_state_dict(wrapped), state), "written"
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(input_ids=ids).logits, plain(input_ids=ids).logits)
+
 if rank == 0:
     torch.save(outputs, f"{folder}/outputs.pt")
 distributed.barrier()
@@ -81,7 +108,7 @@ distributed.destroy_process_group()
 )
 
 
-def test_an_adapter_of_a_sharded_model_is_gathered_saved_and_loaded_into_a_whole_one(tmp_path):
+def test_adapters_of_models_in_parts_are_gathered_saved_and_loaded(tmp_path):
     import json
 
     configs = json.dumps({name: config.to_dict() for name, config in CONFIGS.items()})
