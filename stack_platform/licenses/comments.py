@@ -13,6 +13,7 @@ keyword is blanked.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import NamedTuple
 
 from stack_platform.licenses.restrictions import merge, within
@@ -39,10 +40,10 @@ class Header(NamedTuple):
 
 
 def split_comments(lowered: bytes, hits: list[int]) -> Header | None:
-    r"""Blank what is no comment when all `hits` lie in comments; None when some lie in code.
+    r"""Blank what is no comment when all `hits`, in order, lie in comments; None when some lie in code.
 
     >>> split_comments(b"# license: mit\nx = 1\n", [2])
-    Header(speaking=b'# license: mit\n     \n', around=b'              \n     \n', start=0, end=14)
+    Header(speaking=b'# license: mit\n     \n', around=b'              \n     \n', start=0, end=14, more=False)
     """
     spans: list[tuple[int, int]] = []
     last = b""  # the first sign of the comment before; a docstring below a header of `#` is another comment
@@ -53,7 +54,7 @@ def split_comments(lowered: bytes, hits: list[int]) -> Header | None:
             start = spans.pop()[0]
         spans.append((start, end))
         last = sign
-    speaking = [span for span in spans if any(span[0] <= hit < span[1] for hit in hits)]
+    speaking = [span for span in spans if bisect_left(hits, span[0]) < bisect_left(hits, span[1])]
     if not speaking or not all(within(hit, speaking) for hit in hits):
         return None
     near = merge(speaking, _NEAR)

@@ -102,7 +102,7 @@ def _combine(kept: list[Found], content: bytes) -> str:
         between = content[min(before.end, after.start) : after.start].lower()
         lead = content[max(0, before.start - 80) : before.end].lower()
         if (
-            _ALTERNATIVELY.search(between)
+            (b"alternatively" in between and _ALTERNATIVELY.search(between))
             or _ALTERNATIVELY_FIRST.match(content, after.start)
             or _OR.match(between)
             or (_DUAL.search(lead) and _AND.match(between))

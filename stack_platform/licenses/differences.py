@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from stack_platform.licenses.fingerprints import index
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stack_platform.licenses.fingerprints import Rule
 
 _HARMLESS = (
@@ -72,6 +74,7 @@ class WordSets(NamedTuple):
     rights: int
     harmless: frozenset[int]
     benign: frozenset[int]
+    light: frozenset[int]  # harmless or benign
     weighty: frozenset[int]
     telling: frozenset[int]
     before: frozenset[int]
@@ -86,16 +89,17 @@ def word_sets() -> WordSets:
     number = index().number_of
     lists = (_HARMLESS, _BENIGN, _WEIGHTY, _TELLING, _BEFORE_NAME, _AFTER_NAME, _COPYRIGHT, _NO_NAME)
     sets = [frozenset(map(number, words.split())) - {0} for words in lists]
-    return WordSets(number("rights"), *sets)
+    harmless, benign, *others = sets
+    return WordSets(number("rights"), harmless, benign, harmless | benign, *others)
 
 
 def limits_of(rule: Rule) -> Limits:
     """Return what ends an alignment early; `judge` decides about what remains."""
     sets = word_sets()
-    size = len(rule.forward.words)
+    size = len(rule.forward.data) // 2
     if not rule.permissive:
         return Limits(max(3, size // 6), None, frozenset())
-    return Limits(max(2, size // 10), sets.benign | sets.harmless, sets.no_name)
+    return Limits(max(2, size // 10), sets.light, sets.no_name)
 
 
 def is_copyright(extra: list[int]) -> bool:
@@ -105,19 +109,17 @@ def is_copyright(extra: list[int]) -> bool:
     return ends and not any(word in sets.weighty and word != sets.rights for word in extra)
 
 
-def is_name(listed: list[int], d: int, size: int, lost: list[int]) -> bool:
+def is_name(words: Sequence[int], d: int, size: int, lost: list[int]) -> bool:
     """Say whether a difference is another name where a text names somebody: 'provided by ... as is'."""
     sets = word_sets()
-    if d == 0 or d + size >= len(listed) or size > _NAME or len(lost) > _NAME:
+    if d == 0 or d + size >= len(words) or size > _NAME or len(lost) > _NAME:
         return False
-    before, after = listed[d - 1], listed[d + size]
+    before, after = words[d - 1], words[d + size]
     if not (
         (before in sets.before and after in sets.after) or (after in sets.before and before in sets.after)
     ):
         return False
-    if any(word in sets.weighty for word in listed[d : d + size]):
-        return False
-    return not any(word in sets.weighty for word in lost)
+    return sets.weighty.isdisjoint(words[d : d + size]) and sets.weighty.isdisjoint(lost)
 
 
 def judge(rule: Rule, matched: int, deleted: list[int], inserted: list[int]) -> float | None:
@@ -125,7 +127,7 @@ def judge(rule: Rule, matched: int, deleted: list[int], inserted: list[int]) -> 
     sets = word_sets()
     differing = deleted + inserted
     heavy = [word for word in differing if word not in sets.harmless]
-    size = len(rule.forward.words) - len(rule.forward.optional)
+    size = len(rule.forward.data) // 2 - len(rule.forward.optional)
     score = matched - 4.0 * len(heavy) - 0.5 * (len(differing) - len(heavy))
     if not differing:
         return float(matched)

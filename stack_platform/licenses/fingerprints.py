@@ -17,7 +17,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +29,13 @@ _SHARE = 0.34  # of a rule's anchors that a document must hold to be compared wi
 _SHARE_PERMISSIVE = 0.5  # a permissive text may differ less
 _FILTER_BITS = 20
 _PRESENT_BITS = 22  # of the table of 4-grams of a document; two share a slot once in 2,000
-_CHUNK = 1 << 18  # words
+_CHUNK = 1 << 16  # words
+_KEPT = 4096  # rules that are kept in the form an alignment reads; 2 KB each
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
+_HALF, _FOLD = np.uint64(32), np.uint64(29)  # bits
 _WORD_BYTES = 32
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n of eight bytes
-_BUCKET_BITS = 16  # of the table of words; the fullest bucket holds a few
+_WORD_BITS = 18  # of the table of words; one in 40 shares its slot with another
 
 Array = np.ndarray[Any, Any]
 
@@ -42,15 +44,18 @@ def hash_words(text: bytes, starts: Array, lengths: Array) -> Array:
     """Return the fixed 64-bit numbers of words, eight bytes of them at a time; only the first 32 bytes count."""
     padded = text + bytes(_WORD_BYTES)
     eights: Array = np.ndarray((len(text),), "<u8", buffer=padded, strides=(1,))
-    hashes = (eights[starts] & _MASKS[np.minimum(lengths, 8)]) * _MIX
+    hashes = (eights[starts] & _MASKS.take(lengths, mode="clip")) * _MIX
+    longer = None
     for done in range(8, _WORD_BYTES, 8):
-        longer = np.flatnonzero(lengths > done)
+        longer = (lengths > done).nonzero()[0] if longer is None else longer[lengths[longer] > done]
         if not len(longer):
             break
-        rest = eights[starts[longer] + done] & _MASKS[np.minimum(lengths[longer] - done, 8)]
-        mixed = hashes[longer] ^ rest
-        hashes[longer] = (mixed ^ (mixed >> np.uint64(32))) * _MIX
-    return hashes ^ (hashes >> np.uint64(29))
+        rest = eights[starts[longer] + done] & _MASKS.take(lengths[longer] - done, mode="clip")
+        rest ^= hashes[longer]
+        rest ^= rest >> _HALF
+        rest *= _MIX
+        hashes[longer] = rest
+    return hashes ^ (hashes >> _FOLD)
 
 
 def hash_word(word: str) -> int:
@@ -61,13 +66,11 @@ def hash_word(word: str) -> int:
 
 def pack_grams(words: Array) -> Array:
     """Pack each run of four word numbers into one 64-bit key."""
-    wide = words.astype(np.uint64)
-    if len(wide) < GRAM:
+    if len(words) < GRAM:
         return np.zeros(0, np.uint64)
-    keys = wide[: -GRAM + 1].copy()
-    for i in range(1, GRAM):
-        keys = (keys << np.uint64(16)) | wide[i : len(wide) - GRAM + 1 + i]
-    return keys
+    first_high = words.astype(">u2")
+    runs: Array = np.ndarray((len(words) - GRAM + 1,), ">u8", buffer=first_high.data, strides=(2,))
+    return runs.astype(np.uint64)
 
 
 def is_permissive_name(expression: str) -> bool:
@@ -77,14 +80,37 @@ def is_permissive_name(expression: str) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """A rule read in one direction: word numbers as array and list, gaps (word -> n), optional words."""
+    """A rule read in one direction: word numbers of two bytes, gaps (word -> n), optional words."""
 
-    words: Array
-    listed: list[int]
+    data: bytes
     gaps: dict[int, int]
     optional: frozenset[int]
     windows: dict[int, Any] = field(default_factory=dict)
     """What an alignment looks for next, by place; filled when it is first needed."""
+
+    @property
+    def words(self) -> Array:
+        """The word numbers."""
+        return np.frombuffer(self.data, np.uint16)
+
+
+class Anchors(NamedTuple):
+    """Anchors of rules in a document, by place in it: number of the rule, place in the rule and in the document."""
+
+    rules: Array
+    places: Array
+    spots: Array
+
+    def at(self, chosen: Array) -> Anchors:
+        """Return some of them."""
+        return Anchors(self.rules[chosen], self.places[chosen], self.spots[chosen])
+
+
+class Grams(NamedTuple):
+    """The 4-grams of a document: their keys, and their slots in a table of 2^_PRESENT_BITS."""
+
+    keys: Array
+    slots: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,65 +130,61 @@ class FingerprintIndex:
     def __init__(self, arrays: dict[str, Array]) -> None:
         about = json.loads(arrays["about"].tobytes())
         self.names: dict[str, str] = about["names"]
-        self._arrays = arrays
+        self._arrays = {name: arrays[name] for name in ("words", "kind", "gaps", "optional")}
         self._expressions: list[str] = about["expressions"]
         self._kinds: list[str] = about["kinds"]
         self._starts = np.concatenate([[0], np.cumsum(arrays["lengths"].astype(np.int64))])
-        self._integers = list(
-            range(len(arrays["vocabulary"]) + 1)
-        )  # shared: an integer of its own takes 28 bytes
-        vocabulary = arrays["vocabulary"]
-        self._vocabulary = np.append(vocabulary, np.zeros(1, np.uint64))
-        buckets = np.arange(1 << _BUCKET_BITS, dtype=np.uint64) << np.uint64(64 - _BUCKET_BITS)
-        self._buckets = np.searchsorted(vocabulary, buckets).astype(np.int64)
-        self._fullest = int(np.diff(self._buckets, append=len(vocabulary)).max())
+        self._words = np.concatenate([np.zeros(1, np.uint64), arrays["vocabulary"]])  # by number
+        self._numbers = np.zeros(1 << _WORD_BITS, np.uint16)
+        self._numbers[_word_slot(self._words[1:])] = np.arange(1, len(self._words))
         self.lengths = arrays["lengths"]
         self.expression = arrays["expression"]  # of each rule, a number
-        keys = arrays["anchor_key"]
-        self._keys, first = np.unique(keys, return_index=True)
-        self._first = np.append(first, len(keys))
-        self._filter = np.zeros(1 << _FILTER_BITS, np.bool_)
-        self._filter[_slot(self._keys)] = True
-        self.anchors = np.bincount(arrays["anchor_rule"], minlength=len(self.lengths))
-        permissive = np.array([is_permissive_name(e) for e in self._expressions])[arrays["expression"]]
-        self.shares = np.where(permissive, _SHARE_PERMISSIVE, _SHARE)
+        keys, first = np.unique(arrays["anchor_key"], return_index=True)
+        self._keys = np.concatenate([np.zeros(1, np.uint64), keys])  # by number
+        self._first = np.concatenate([[0], first, [len(arrays["anchor_key"])]])
+        self._filter = np.zeros(1 << _FILTER_BITS, np.min_scalar_type(len(self._keys)))
+        self._filter[_slot(keys, _FILTER_BITS)] = np.arange(1, len(self._keys))
+        self._anchor_rule = arrays["anchor_rule"].astype(np.int64)
+        self._anchor_place = arrays["anchor_place"].astype(np.int32)
+        self.anchors = np.bincount(self._anchor_rule, minlength=len(self.lengths))
+        self._permissive = np.array([is_permissive_name(e) for e in self._expressions])
+        self.shares = np.where(self._permissive[self.expression], _SHARE_PERMISSIVE, _SHARE)
+        self._bounds = {
+            name: np.searchsorted(arrays[name][:, 0], np.arange(len(self.lengths) + 1))
+            for name in ("gaps", "optional")
+        }
         self._places = self._gram_slots()
         self._present = np.zeros(1 << _PRESENT_BITS, np.bool_)
-        self.rule = lru_cache(maxsize=1024)(self._rule)
+        self.rule = lru_cache(maxsize=_KEPT)(self._rule)
 
     def number(self, text: str, spaces: Array) -> Array:
         """Return the numbers of the words between the spaces of a normalized text."""
-        hashes = hash_words(text.encode("latin-1"), spaces[:-1] + 1, np.diff(spaces) - 1)
-        places = self._buckets[hashes >> np.uint64(64 - _BUCKET_BITS)]
-        numbers = np.zeros(len(hashes), np.uint16)
-        last = len(self._vocabulary) - 1
-        for _ in range(self._fullest):
-            numbers += (self._vocabulary[places] == hashes) * (places + 1).astype(np.uint16)
-            places = np.minimum(places + 1, last)
+        starts = spaces[:-1] + 1
+        hashes = hash_words(text.encode("latin-1"), starts, spaces[1:] - starts)
+        numbers: Array = self._numbers.take(_word_slot(hashes))
+        _correct(numbers, self._words, hashes)
         return numbers
 
     def number_of(self, word: str) -> int:
         """Return the number of one word, 0 when no rule has it."""
         return int(self.number(f" {word} ", np.array([0, len(word) + 1]))[0])
 
-    def find_anchors(self, words: Array) -> tuple[Array, Array, Array]:
-        """Return rule, place in the rule and place in the document of each anchor that occurs."""
-        keys = pack_grams(words)
-        places = np.flatnonzero(self._filter[_slot(keys)])
-        keys = keys[places]
-        slots = np.searchsorted(self._keys, keys)
-        known = slots < len(self._keys)
-        known[known] = self._keys[slots[known]] == keys[known]
-        places, slots = places[known], slots[known]
-        counts = self._first[slots + 1] - self._first[slots]
-        ends = np.cumsum(counts)
-        postings = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
-            self._first[slots] - ends + counts, counts
-        )
-        return (
-            self._arrays["anchor_rule"][postings].astype(np.int64),
-            self._arrays["anchor_place"][postings].astype(np.int64),
-            np.repeat(places, counts),
+    def find_anchors(self, grams: Grams) -> Anchors:
+        """Find each anchor that occurs in a document."""
+        numbers = self._filter.take(grams.slots >> (_PRESENT_BITS - _FILTER_BITS))
+        spots = numbers.nonzero()[0]
+        numbers = numbers[spots]
+        _correct(numbers, self._keys, grams.keys[spots])
+        known = numbers.nonzero()[0]
+        if len(known) < len(numbers):
+            spots, numbers = spots[known], numbers[known]
+        first = self._first.take(numbers)
+        counts = self._first.take(numbers + 1) - first
+        ends = counts.cumsum()
+        postings = np.arange(ends[-1] if len(ends) else 0)
+        postings += np.repeat(first - ends + counts, counts)
+        return Anchors(
+            self._anchor_rule.take(postings), self._anchor_place.take(postings), np.repeat(spots, counts)
         )
 
     def _gram_slots(self) -> Array:
@@ -171,7 +193,7 @@ class FingerprintIndex:
         slots = np.zeros(len(words), np.uint32)
         for start in range(0, len(words), _CHUNK):  # in pieces, to keep the peak of memory low
             keys = pack_grams(words[start : start + _CHUNK + GRAM - 1])
-            slots[start : start + len(keys)] = np.maximum(_slot(keys, _PRESENT_BITS), np.uint64(1))
+            slots[start : start + len(keys)] = np.maximum(_slot(keys, _PRESENT_BITS), 1)
         for back in range(1, GRAM):
             slots[np.maximum(self._starts[1:] - back, 0)] = 0
             slots[np.maximum(self._starts[gaps[:, 0]] + gaps[:, 1] - back, 0)] = 0
@@ -179,37 +201,41 @@ class FingerprintIndex:
             slots[max(0, self._starts[i] + start - GRAM + 1) : self._starts[i] + end] = 0
         return slots
 
-    def count_missing(self, words: Array, rules: Array) -> Array:
-        """Count for each rule its 4-grams that are nowhere in the words of a document."""
-        found = _slot(pack_grams(words), _PRESENT_BITS)
+    def count_missing(self, grams: Grams, rules: Array) -> Array:
+        """Count for each rule its 4-grams that are nowhere in a document."""
         present = self._present
-        present[found] = present[0] = True
-        spans = [self._places[self._starts[i] : self._starts[i + 1]] for i in rules.tolist()]
-        ends = np.cumsum([0] + [len(span) for span in spans])
-        lacking = np.concatenate([[0], np.cumsum(~present[np.concatenate(spans)])]) if spans else ends
-        present[found] = False
-        return np.diff(lacking[ends])
+        present[grams.slots] = present[0] = True
+        begins, ends = self._starts.take(rules), self._starts.take(rules + 1)
+        spans = [self._places[i:j] for i, j in zip(begins.tolist(), ends.tolist(), strict=True)]
+        here = present.take(np.concatenate(spans)) if spans else np.zeros(0, np.bool_)
+        present[grams.slots] = False
+        sizes = ends - begins
+        missing: Array = sizes - np.add.reduceat(here, sizes.cumsum() - sizes, dtype=np.int64)
+        return missing
 
     def _rule(self, i: int) -> Rule:
         words = self._arrays["words"][self._starts[i] : self._starts[i + 1]]
         size = len(words)
         kind = self._kinds[self._arrays["kind"][i]]
-        expression = self._expressions[self._arrays["expression"][i]]
-        gaps = [(int(at), int(n)) for _, at, n in _rows_of(self._arrays["gaps"], i)]
-        optional = [k for _, s, e in _rows_of(self._arrays["optional"], i) for k in range(int(s), int(e))]
-        listed = [self._integers[word] for word in words.tolist()]
+        expression = int(self.expression[i])
+        gaps = [(at, n) for _, at, n in self._rows_of("gaps", i)]
+        optional = [k for _, start, end in self._rows_of("optional", i) for k in range(start, end)]
         return Rule(
-            expression,
+            self._expressions[expression],
             kind,
-            kind != "exception" and is_permissive_name(expression),
-            Side(words, listed, dict(gaps), frozenset(optional)),
+            kind != "exception" and bool(self._permissive[expression]),
+            Side(words.tobytes(), dict(gaps), frozenset(optional)),
             Side(
-                words[::-1],
-                listed[::-1],
+                words[::-1].tobytes(),
                 {size - at: n for at, n in gaps},
                 frozenset(size - 1 - k for k in optional),
             ),
         )
+
+    def _rows_of(self, name: str, i: int) -> list[list[int]]:
+        start, end = self._bounds[name][i : i + 2]
+        rows: list[list[int]] = self._arrays[name][start:end].tolist()
+        return rows
 
 
 @cache
@@ -219,10 +245,24 @@ def index() -> FingerprintIndex:
         return FingerprintIndex(dict(arrays))
 
 
-def _slot(keys: Array, bits: int = _FILTER_BITS) -> Array:
-    return (keys * _MIX) >> np.uint64(64 - bits)
+def grams_of(words: Array) -> Grams:
+    """Return the 4-grams of a row of word numbers."""
+    keys = pack_grams(words)
+    return Grams(keys, _slot(keys, _PRESENT_BITS))
 
 
-def _rows_of(table: Array, i: int) -> Array:
-    start, end = np.searchsorted(table[:, 0], [i, i + 1])
-    return table[start:end]
+def _slot(keys: Array, bits: int) -> Array:
+    return ((keys * _MIX) >> np.uint64(64 - bits)).view(np.int64)
+
+
+def _word_slot(hashes: Array) -> Array:
+    return (hashes >> np.uint64(64 - _WORD_BITS)).view(np.int64)
+
+
+def _correct(numbers: Array, values: Array, wanted: Array) -> None:
+    """Look up in order what a table did not answer: `values[numbers]` become those wanted, or number 0."""
+    missed = (values.take(numbers) != wanted).nonzero()[0]
+    if len(missed):
+        wanted = wanted[missed]
+        found = np.minimum(values[1:].searchsorted(wanted) + 1, len(values) - 1)
+        numbers[missed] = np.where(values[found] == wanted, found, 0)

@@ -10,9 +10,11 @@ the one that is not permissive stays.
 
 What differs inside a permissive text stays visible in `Tokens.rest`, for the restriction guard.
 
-Cost: linear in the text; about half of the time of `detect` where every text is another license text. 10 MB of
-any one word or phrase repeated take 1 to 3 s. Measured: 658 of the 676 texts of the SPDX list are found under their own
-name, the rest under a name with the same words or with their own label.
+Cost: linear in the text; about half of the time of `detect` where every text is another license text. There are
+no compiled loops: importing numba takes 63 MB, with its first kernel 138, and the whole process has 116. 10 MB of
+most words or phrases repeated take 1 to 3 s, of a sentence that thousands of rules share ("this program is free
+software ...") 2 s for each MB. Measured: 658 of the 676 texts of the SPDX list are found under their own name, the
+rest under a name with the same words or with their own label.
 
 Known error: at most 48 candidates of a range are aligned in a round, those with most anchors for their
 length first; 0.6 % of the rules, most of them GNU notices, are crowded out by relatives even in their own
@@ -21,12 +23,13 @@ words, and are then left to the later tiers.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stack_platform.licenses.differences import Limits, is_copyright, is_name, judge, limits_of, word_sets
-from stack_platform.licenses.fingerprints import FingerprintIndex, Rule, Side, index
+from stack_platform.licenses.fingerprints import Anchors, FingerprintIndex, Grams, Rule, Side, grams_of, index
 from stack_platform.licenses.rules import Match
 
 if TYPE_CHECKING:
@@ -67,63 +70,88 @@ class Found(NamedTuple):
     exact: bool  # no word differs
 
 
+class Text(NamedTuple):
+    """A document read in one direction: its word numbers, two bytes each, and the same as integers."""
+
+    data: bytes
+    words: memoryview
+
+
+class Candidate(NamedTuple):
+    """A rule worth an alignment: the best score it can have, and where its anchors lie in document and rule."""
+
+    number: int
+    bound: float
+    spots: Array
+    places: Array
+
+
+class Tally(NamedTuple):
+    """The rules that anchors name, how many anchors of each, and which share of all its anchors."""
+
+    rules: Array
+    counts: Array
+    shares: Array
+
+
 def find_near(document: Array) -> list[Found]:
     """Find the rules that a row of word numbers holds, disjoint, in order."""
     known = index()
-    rules, places, spots = known.find_anchors(document)
-    if not len(rules):
+    grams = grams_of(document)
+    anchors = known.find_anchors(grams)
+    if not len(anchors.rules):
         return []
-    words_of, listed = document, document.tolist()
-    document, backward = np.append(document, np.uint16(0)), listed[::-1]
-    forward_side = (document, listed)
-    backward_side = (np.append(document[:-1][::-1], np.uint16(0)), backward)
+    texts = _text(document), _text(document[::-1])
     chosen: list[Found] = []
-    whole = _find_verbatim(known, rules, places, spots, forward_side, backward_side)
+    tally = _count(known, anchors)
+    whole = _find_verbatim(known, tally, anchors, texts)
     if whole is not None:
         chosen = [whole]
-        beaten = (spots >= whole.start) & (spots < whole.end)
-        same = known.expression[rules] == known.expression[whole.number]
-        beaten &= same | (known.lengths[rules] < whole.score)  # a longer variant in full would be `whole`
-        rules, places, spots = rules[~beaten], places[~beaten], spots[~beaten]
+        beaten = known.expression == known.expression[whole.number]
+        beaten |= known.lengths < int(whole.score)  # a longer variant in full would be `whole`
+        inside = (anchors.spots >= whole.start) & (anchors.spots < whole.end)
+        anchors = anchors.at(~(beaten.take(anchors.rules) & inside))
+        tally = _count(known, anchors)
     for _ in range(_ROUNDS):
-        if not len(rules):
+        if not len(anchors.rules):
             break
-        new = _accept(_candidates(known, words_of, rules, places, spots), chosen, forward_side, backward_side)
+        new = _accept(_candidates(known, grams, tally, anchors, chosen), chosen, texts)
         if not new:
             break
         chosen = _cover([*chosen, *new])
-        outside = _outside(chosen, spots)
-        rules, places, spots = rules[outside], places[outside], spots[outside]
-        if len(rules) < _LEFT_OVER:
+        anchors = anchors.at(_outside(chosen, anchors.spots))
+        if len(anchors.rules) < _LEFT_OVER:
             break
+        tally = _count(known, anchors)
     return chosen
 
 
+def _text(words: Array) -> Text:
+    data = words.tobytes()
+    return Text(data, memoryview(data).cast("H"))
+
+
 def _find_verbatim(
-    known: FingerprintIndex,
-    rules: Array,
-    places: Array,
-    spots: Array,
-    forward: tuple[Array, list[int]],
-    backward: tuple[Array, list[int]],
+    known: FingerprintIndex, tally: Tally, anchors: Anchors, texts: tuple[Text, Text]
 ) -> Found | None:
     """Return the rule with most anchors for its length, begun where most of them say, if no word differs."""
-    present, counts = _count(rules)
-    explained = np.minimum(counts / known.anchors[present], 1.0) * known.lengths[present]
-    number = int(present[explained.argmax()])
-    own = np.flatnonzero(rules == number)
-    begins = spots[own] - places[own]
-    starts, supports = np.unique(begins, return_counts=True)
-    at = int(own[(begins == starts[supports.argmax()]).argmax()])
-    found = _align(number, int(places[at]), int(spots[at]), forward, backward)
-    return found if found is not None and found.exact else None
+    explained = tally.shares * known.lengths[tally.rules]
+    number = int(tally.rules[explained.argmax()])
+    _, places, spots = anchors.at(anchors.rules == number)
+    begins = (spots - places).tolist()
+    supports = Counter(begins)
+    most = max(supports.values())
+    first = min(begin for begin, support in supports.items() if support == most)
+    at = begins.index(first)
+    return _align(number, int(places[at]), int(spots[at]), texts, exact=True)
 
 
-def _count(rules: Array) -> tuple[Array, Array]:
-    """Return the different numbers of rules, sorted, and how often each occurs."""
-    counts = np.bincount(rules)
-    present = np.flatnonzero(counts)
-    return present, counts[present]
+def _count(known: FingerprintIndex, anchors: Anchors) -> Tally:
+    """Count the anchors of each rule; the rules come out sorted."""
+    counts = np.bincount(anchors.rules)
+    present = (counts > 0).nonzero()[0]
+    counts = counts[present]
+    return Tally(present, counts, np.minimum(counts / known.anchors[present], 1.0))
 
 
 def _outside(chosen: list[Found], spots: Array) -> Array:
@@ -134,28 +162,25 @@ def _outside(chosen: list[Found], spots: Array) -> Array:
     return (before < 0) | (spots >= ends[before])
 
 
-def _accept(
-    candidates: list[tuple[int, float, list[tuple[int, int]]]],
-    chosen: list[Found],
-    forward: tuple[Array, list[int]],
-    backward: tuple[Array, list[int]],
-) -> list[Found]:
+def _accept(candidates: list[Candidate], chosen: list[Found], texts: tuple[Text, Text]) -> list[Found]:
     """Align candidates, best first; what lies in a match that none of them can beat is not aligned."""
     accepted = list(chosen)
-    for i, bound, hits in candidates:
-        first, last = hits[0][0], hits[-1][0]
-        if any(f.start <= first and last < f.end and f.score >= bound for f in accepted):
+    for c in candidates:
+        first, last = int(c.spots[0]), int(c.spots[-1])
+        above = [f for f in accepted if f.score >= c.bound]
+        if any(f.start <= first and last < f.end for f in above):
             continue
         done = -1
         failed: list[int] = []  # where the rule would begin in the document
-        for spot, place in hits:
+        for spot, place in zip(c.spots.tolist(), c.places.tolist(), strict=True):
             if spot < done or any(abs(spot - place - begin) <= _SAME for begin in failed):
                 continue
-            if any(f.start <= spot < f.end and f.score >= bound for f in accepted):
+            if any(f.start <= spot < f.end for f in above):
                 continue
-            found = _align(i, place, spot, forward, backward)
+            found = _align(c.number, place, spot, texts)
             if found is not None:
                 accepted.append(found)
+                above += [found] if found.score >= c.bound else []
                 done = found.end
                 continue
             failed.append(spot - place)
@@ -165,53 +190,73 @@ def _accept(
 
 
 def _candidates(
-    known: FingerprintIndex, document: Array, rules: Array, places: Array, spots: Array
-) -> list[tuple[int, float, list[tuple[int, int]]]]:
-    """List the rules worth an alignment, most explained words first: number, best possible score, anchors.
+    known: FingerprintIndex, grams: Grams, tally: Tally, anchors: Anchors, chosen: list[Found]
+) -> list[Candidate]:
+    """List the rules worth an alignment, most explained words first.
 
-    An anchor that lacks is at least one difference, and so is a run of 4-grams that lack.
+    An anchor that lacks is at least one difference, and so is a run of 4-grams that lack. A rule that lies in a
+    chosen match and cannot beat it by its anchors alone is left out before its 4-grams are looked up.
     """
-    present, counts = _count(rules)
-    share = np.minimum(counts / known.anchors[present], 1.0)
-    likely = share >= known.shares[present]
-    present, counts, share = present[likely], counts[likely], share[likely]
-    if not len(present):
+    likely = (tally.shares >= known.shares[tally.rules]).nonzero()[0]
+    if not len(likely):
         return []
-    best = np.lexsort((present, -share * known.lengths[present]))[:_CANDIDATES]
-    kept, counts = present[best], counts[best]
-    missing = known.count_missing(document, kept)
-    near = missing <= _MISSING * known.lengths[kept]
-    kept, counts, missing = kept[near], counts[near], missing[near]
+    kept, counts = tally.rules[likely], tally.counts[likely]
+    if len(likely) > 1:
+        best = np.lexsort((kept, -tally.shares[likely] * known.lengths[kept]))[:_CANDIDATES]
+        kept, counts = kept[best], counts[best]
     lengths = known.lengths[kept].astype(np.float64)
-    lacking = known.anchors[kept] - np.minimum(counts, known.anchors[kept])
-    bound = np.minimum(lengths - 4.0 * lacking, lengths - missing / 2)
-    chosen = np.zeros(len(known.lengths), np.bool_)
-    chosen[kept] = True
-    mask = chosen[rules]
-    hits: dict[int, list[tuple[int, int]]] = {int(i): [] for i in kept}
-    for i, spot, place in zip(rules[mask].tolist(), spots[mask].tolist(), places[mask].tolist(), strict=True):
-        hits[i].append((spot, place))
-    listed = zip(hits.items(), bound.tolist(), strict=True)
-    return sorted(((i, best, found) for (i, found), best in listed), key=lambda c: (-c[1], c[0]))
+    bounds = lengths - 4.0 * np.maximum(known.anchors[kept] - counts, 0)
+    _, places, spots = _group(anchors, kept, len(known.lengths))
+    ends = counts.cumsum()
+    starts = ends - counts
+    firsts, lasts = spots[starts], spots[ends - 1]
+    beaten = np.zeros(len(kept), np.bool_)
+    for f in chosen:
+        beaten |= (firsts >= f.start) & (lasts < f.end) & (bounds <= f.score)
+    left = (~beaten).nonzero()[0]
+    if not len(left):
+        return []
+    missing = known.count_missing(grams, kept[left])
+    near = missing <= _MISSING * lengths[left]
+    left, missing = left[near], missing[near]
+    bounds = np.minimum(bounds[left], lengths[left] - missing / 2)
+    order = np.lexsort((kept[left], -bounds))
+    rows = zip(left[order].tolist(), bounds[order].tolist(), strict=True)
+    return [
+        Candidate(int(kept[i]), bound, spots[starts[i] : ends[i]], places[starts[i] : ends[i]])
+        for i, bound in rows
+    ]
+
+
+def _group(anchors: Anchors, rules: Array, count: int) -> Anchors:
+    """Return the anchors of some of `count` rules, one rule after the other."""
+    ranks = np.zeros(count, np.uint8)
+    ranks[rules] = np.arange(1, len(rules) + 1)
+    ranks = ranks[anchors.rules]
+    own = ranks.nonzero()[0]
+    return anchors.at(own[ranks[own].argsort(kind="stable")])
 
 
 def _align(
-    number: int, place: int, spot: int, forward: tuple[Array, list[int]], backward: tuple[Array, list[int]]
+    number: int, place: int, spot: int, texts: tuple[Text, Text], *, exact: bool = False
 ) -> Found | None:
+    """Align a rule from one pair of places to both its ends; `exact` gives up at the first word that differs."""
     rule = index().rule(number)
-    size, total = len(rule.forward.words), len(forward[1])
+    forward, backward = texts
+    size, total = len(rule.forward.data) // 2, len(forward.words)
     limits = limits_of(rule)
-    ahead = _walk(*forward, spot, rule.forward, place, limits)
+    limits = limits._replace(budget=0) if exact else limits
+    ahead = _walk(forward, spot, rule.forward, place, limits)
     if ahead is None:
         return None
-    behind = _walk(*backward, total - spot, rule.backward, size - place, limits)
+    behind = _walk(backward, total - spot, rule.backward, size - place, limits)
     if behind is None:
         return None
     matched = [(total - e, total - s) for s, e in reversed(behind.matched)] + ahead.matched
-    deleted = [*behind.deleted, *ahead.deleted]
-    inserted = [*behind.inserted, *ahead.inserted]
     if not matched:
         return None
+    deleted = [*behind.deleted, *ahead.deleted]
+    inserted = [*behind.inserted, *ahead.inserted]
     score = judge(rule, sum(e - s for s, e in matched), deleted, inserted)
     if score is None:
         return None
@@ -219,27 +264,29 @@ def _align(
     return Found(number, rule, matched[0][0], matched[-1][1], score, tuple(matched), exact)
 
 
-def _walk(document: Array, listed: list[int], d: int, side: Side, r: int, limits: Limits) -> Walk | None:
+def _walk(text: Text, d: int, side: Side, r: int, limits: Limits) -> Walk | None:
     """Align from one pair of places to the end of the rule; None when they differ too much."""
-    size = len(side.words)
+    size = len(side.data) // 2
     matched: list[tuple[int, int]] = []
     deleted: list[int] = []
     inserted: list[int] = []
     while r < size:
-        run = _equal(document, d, side.words, r)
+        run = _equal(text.data, d, side.data, r)
         if run:
             matched.append((d, d + run))
         d, r = d + run, r + run
         if r >= size:
             break
-        step = _resync(listed, d, side, r)
+        step = _resync(text, d, side, r)
         if step is None and size - r - len(side.optional) > limits.budget:
             return None
         skipped, jump = step or (0, size - r)
-        lost = [side.listed[k] for k in range(r, r + jump) if k not in side.optional]
-        extra = listed[d : d + skipped]
-        free = max((side.gaps.get(k, 0) for k in range(r, r + jump + 1)), default=0) if step else 0
-        if not (step and is_name(listed, d, skipped, lost)):
+        lost = _listed(side.data, r, r + jump)
+        if side.optional:
+            lost = [word for k, word in enumerate(lost, r) if k not in side.optional]
+        if not (step and is_name(text.words, d, skipped, lost)):
+            extra = text.words[d : d + skipped].tolist()
+            free = max((side.gaps.get(k, 0) for k in range(r, r + jump + 1)), default=0) if step else 0
             named = skipped <= free and limits.barred.isdisjoint(extra)
             extra = [] if named or (extra and is_copyright(extra)) else extra
             deleted += lost
@@ -250,50 +297,56 @@ def _walk(document: Array, listed: list[int], d: int, side: Side, r: int, limits
     return Walk(matched[-1][1] if matched else d, matched, deleted, inserted)
 
 
-def _equal(document: Array, d: int, words: Array, r: int) -> int:
-    """Count the equal words from two places on; the document ends with a word that no rule has."""
-    size = 64
-    total = min(len(document) - d, len(words) - r)
+def _listed(data: bytes, start: int, end: int) -> list[int]:
+    return memoryview(data[2 * start : 2 * end]).cast("H").tolist()
+
+
+def _equal(document: bytes, d: int, rule: bytes, r: int) -> int:
+    """Count the equal words from two places on; words are two bytes."""
+    size = 128
+    d, r = 2 * d, 2 * r
+    left = min(len(document) - d, len(rule) - r)
     done = 0
-    while done < total:
-        stop = min(total, done + size)
-        differ = document[d + done : d + stop] != words[r + done : r + stop]
-        at = int(differ.argmax())
-        if differ[at]:
-            return done + at
+    while done < left:
+        stop = min(left, done + size)
+        here, there = document[d + done : d + stop], rule[r + done : r + stop]
+        if here != there:
+            differ = int.from_bytes(here, "little") ^ int.from_bytes(there, "little")
+            return done // 2 + ((differ & -differ).bit_length() - 1) // 16
         done, size = stop, size * 8
-    return done
+    return left // 2
 
 
-def _window(side: Side, r: int) -> tuple[int, int, dict[tuple[int, ...], int], tuple[int, ...]]:
+def _window(side: Side, r: int) -> tuple[int, int, dict[bytes, int], tuple[int, ...]]:
     """Return what comes next in a rule: how far to look, the gap, runs of words by place, lengths at its end."""
-    size = len(side.listed)
+    data = side.data
+    size = len(data) // 2
     reach = _REACH
     while r + reach < size and r + reach in side.optional:
         reach += 1
     stop = min(size, r + reach + 1)
     gap = max((n for at, n in side.gaps.items() if r <= at < stop), default=0) if side.gaps else 0
-    keys: dict[tuple[int, ...], int] = {}
-    for k in range(stop - 1, r - 1, -1):
-        keys[tuple(side.listed[k : k + _RESYNC])] = k - r
-    return reach, gap, keys, tuple(n for n in (1, 2) if size - n < stop and size >= n)
+    keys = {data[2 * k : 2 * (k + _RESYNC)]: k - r for k in range(stop - 1, r - 1, -1)}
+    return reach, gap, keys, tuple(2 * n for n in (1, 2) if size - n < stop and size >= n)
 
 
-def _resync(listed: list[int], d: int, side: Side, r: int) -> tuple[int, int] | None:
+def _resync(text: Text, d: int, side: Side, r: int) -> tuple[int, int] | None:
     """Find the nearest places behind `d` and `r` from which both go on alike."""
     window = side.windows.get(r)
     if window is None:
         window = side.windows[r] = _window(side, r)
     reach, gap, keys, tails = window
-    if not word_sets().copyright.isdisjoint(listed[d : d + _REACH]):
+    if not word_sets().copyright.isdisjoint(text.words[d : d + _REACH]):
         gap = max(gap, _COPYRIGHT_LINE)
+    data, jump_of = text.data, keys.get
     best: tuple[int, int] | None = None
     least = reach + gap + _REACH
-    for i in range(min(max(reach, gap + 2), len(listed) - d)):
+    for i in range(min(max(reach, gap + 2), len(text.words) - d)):
         if i > least:
             break
-        for n in (_RESYNC, *tails):
-            jump = keys.get(tuple(listed[d + i : d + i + n]))
+        at = 2 * (d + i)
+        for n in (2 * _RESYNC, *tails):
+            jump = jump_of(data[at : at + n])
             if jump is not None and i + jump < least:
                 best, least = (i, jump), i + jump
     return best
@@ -304,7 +357,14 @@ def _cover(found: Sequence[Found]) -> list[Found]:
     chosen: list[Found] = []
     order = sorted(
         set(found),
-        key=lambda f: (-f.score, f.rule.permissive, f.rule.kind != "text", f.start, f.rule.expression),
+        key=lambda f: (
+            -f.score,
+            f.rule.permissive,
+            f.rule.kind != "text",
+            f.start,
+            f.rule.expression,
+            f.number,
+        ),
     )
     for f in order:
         if all(f.end <= c.start or c.end <= f.start for c in chosen):

@@ -107,7 +107,7 @@ def match_references(tokens: Tokens) -> list[Match]:
     """Find sentences that name a license in what is not yet explained, and hide them from `tokens.rest`."""
     found = _gnu_references(tokens)
     tokens.hide([(match.start, match.end) for match in found])
-    for named in _named().finditer(tokens.rest) if rules_in(tokens).names else ():
+    for named in tokens.search(_named()) if rules_in(tokens).names else ():
         key = table().names[f" {named.group('name')} "]
         end = named.end()
         choice = re.search(r" (?:dual|double|either|tri|triple) ?(?:licensed)?", named.group()) is not None
@@ -127,7 +127,7 @@ def _gnu_references(tokens: Tokens) -> list[Match]:
     found: list[Match] = []
     if "gpl" not in text and " public " not in text:
         return found
-    for match in _GNU.finditer(text):
+    for match in tokens.search(_GNU):
         before = text[max(0, match.start() - 110) : match.start() + 1]
         if not _CONTEXT.search(before) or _NO_STATEMENT.search(before):
             continue

@@ -104,11 +104,11 @@ def find_restrictions(
                 break
     if not anchors and not closed:
         return found
-    found += _first(_DEONTIC, "deontic", rest, counts)
+    found += _first(_DEONTIC, "deontic", tokens, counts)
     if closed:
-        found += _first(_CONDITION, "condition", rest, lambda start, _: not within(start, texts))
+        found += _first(_CONDITION, "condition", tokens, lambda start, _: not within(start, texts))
     else:
-        found += _first(_CONDITION, "condition", rest, lambda s, e: _conditional(rest, s, e, close, texts))
+        found += _first(_CONDITION, "condition", tokens, lambda s, e: _conditional(rest, s, e, close, texts))
     return found
 
 
@@ -123,14 +123,18 @@ def may_add(around: Tokens, *, speaks: bool) -> bool:
     phrases = (*rows.names, *(row.phrase for row in rows.restrictions), *rows.grants)
     if rows.texts or rows.notices or any(phrase in around.rest for phrase in phrases):
         return True
-    if _CONDITION.search(around.rest) is None:
+    if not _holds(around, _CONDITION):
         return False
-    return speaks or _LICENSE_WORD.search(around.rest) is not None or _DEONTIC.search(around.rest) is not None
+    return speaks or _holds(around, _LICENSE_WORD) or _holds(around, _DEONTIC)
 
 
 def speaks_of_license(tokens: Tokens) -> bool:
     """Say whether words about the license are left that no rule explained."""
-    return _LICENSE_WORD.search(tokens.rest) is not None
+    return _holds(tokens, _LICENSE_WORD)
+
+
+def _holds(tokens: Tokens, pattern: re.Pattern[str]) -> bool:
+    return next(tokens.search(pattern), None) is not None
 
 
 def is_mostly_license(tokens: Tokens, texts: Sequence[Range]) -> bool:
@@ -160,8 +164,10 @@ def within(at: int, merged: Sequence[Range]) -> bool:
     return i >= 0 and merged[i][0] <= at < merged[i][1]
 
 
-def _first(pattern: re.Pattern[str], name: str, rest: str, counts: Callable[[int, int], bool]) -> list[Match]:
-    for hit in pattern.finditer(rest):
+def _first(
+    pattern: re.Pattern[str], name: str, tokens: Tokens, counts: Callable[[int, int], bool]
+) -> list[Match]:
+    for hit in tokens.search(pattern):
         if counts(hit.start(), hit.end()):
             return [Match(ADDITIONAL_TERMS, name, "restriction", hit.start(), hit.end() - 1)]
     return []

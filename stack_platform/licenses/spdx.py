@@ -90,6 +90,7 @@ def parse(expression: str) -> Any:
         raise PolicyError(f"{text[:200]!r} is not a license expression; {advice}") from error
 
 
+@lru_cache(maxsize=4096)
 def normalize(expression: str) -> str:
     """Return the canonical text of an expression: current identifiers, known case, sorted operands.
 

@@ -102,7 +102,8 @@ def _without_closer(value: str) -> str:
 def _starts(content: bytes, word: bytes, hits: list[int] | None) -> list[int]:
     """List where a word stands that is the beginning of a keyword, in upper or lower case."""
     hits = find_keywords(content) if hits is None else hits
-    return [hit for hit in hits if content[hit : hit + len(word)].lower() == word]
+    initials, size = (word[0], word[:1].upper()[0]), len(word)
+    return [hit for hit in hits if content[hit] in initials and content[hit : hit + size].lower() == word]
 
 
 def find_labels(content: bytes, hits: list[int] | None = None) -> list[Tag]:
@@ -130,7 +131,9 @@ def find_urls(content: bytes) -> list[Tag]:
     A content that names several is about licenses; it states none.
     """
     bare = len(content) <= _SHORT
-    found = []
+    found: list[Tag] = []
+    if content.find(b"://", 0, _HEAD + _SHORT) < 0:
+        return found
     for match in _URL.finditer(content, 0, _HEAD + _SHORT):
         line = content[max(0, match.start() - 90) : match.start()]
         expression = _read_url({k: (v or b"").decode("latin-1") for k, v in match.groupdict().items()})

@@ -17,12 +17,16 @@ have no tokens here.
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEYWORDS = (
     "licen[cs]|spdx|copyleft|public.domain|distribut(?:ed|able|ion |ions |e )|redistribut|permission|permitted"
@@ -44,17 +48,17 @@ _TOKEN = re.compile(r"[a-z0-9]+|(?<=[0-9])\+")
 _VERSION_PLUS = re.compile(rb"[0-9]\+")
 _ALNUM = b"abcdefghijklmnopqrstuvwxyz0123456789"
 _SPACE = ord(" ")
-_TO_WORDS = np.frombuffer(bytes(c if c in _ALNUM else _SPACE for c in range(256)), np.uint8)
+_TO_WORDS = bytes(c if c in _ALNUM else _SPACE for c in range(256))
 _PLUS = 2
 _KINDS = bytes(1 if c in _ALNUM else _PLUS if c == ord("+") else 0 for c in range(256))
 _IS_DIGIT = np.frombuffer(bytes(chr(c) in "0123456789" for c in range(256)), np.bool_)
 _TO_HIDDEN = bytes(c if c == ord(" ") else ord("~") for c in range(256))
-_LEADER = re.compile(
-    rb"(?m:^[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t\r\n])|\.(?:br|sp|pp|ip|b|i)\b))"
+_LEADER = re.compile(rb"\n[ \t]{0,200}(?:(?:dnl|rem|c|@rem|@c|\.\\\")(?=[ \t\r\n])|\.(?:br|sp|pp|ip|b|i)\b)")
+_MARKUP = (
+    (b"<", re.compile(rb"<(?!https?:)[^<>\n]{0,120}>")),
+    (b"&", re.compile(rb"&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});")),
+    (b"\\", re.compile(rb"\\[nrt]")),
 )
-_LEADERS = (b" dnl ", b" rem ", b" c ", b" @", b" .")  # what all of them begin with, after white space
-_TO_SPACES = bytes(_SPACE if chr(c) in "\t\r\n" else c for c in range(256))
-_MARKUP = re.compile(rb"<(?!https?:)[^<>\n]{0,120}>|&(?:quot|amp|lt|gt|copy|nbsp|#\d{1,5});|\\[nrt]")
 _COPYRIGHT = re.compile(
     rb"(?m)^([^a-z0-9\n]{0,20}(?:copyright[ \t:]{1,4}(?:(?:\(c\)|\xc2?\xa9)[ \t:,]{0,4})?"
     rb"|(?:\(c\)|\xc2?\xa9)[ \t]{1,4}(?:copyright[ \t:]{1,4})?))"
@@ -69,14 +73,15 @@ _SPEAKING = re.compile(
     rb"|under|see|this|without|except|unless|by the|rights|public|any|contents?|files?|code|software|subject|pay|fee)\b"
 )
 _FOUNDATION = b"free software foundation"
-_SPELLING: tuple[tuple[str, str], ...] = (
-    (" licence ", " license "),
-    (" licences ", " licenses "),
-    (" licenced ", " licensed "),
-    (" owner ", " holder "),
-    (" owners ", " holders "),
-    (" authorised ", " authorized "),
+_SPELLING: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "licence",
+        ((" licence ", " license "), (" licences ", " licenses "), (" licenced ", " licensed ")),
+    ),
+    ("owner", ((" owner ", " holder "), (" owners ", " holders "))),
+    ("authorised", ((" authorised ", " authorized "),)),
 )
+_END = sys.maxsize  # behind all characters
 _STRETCH = 1 << 16  # bytes, few enough for the cache
 _PIECE = 1024  # bytes; pieces of whole lines are about this long
 _MARGIN = 800  # bytes of context around a keyword; the longest keyword-free stretch in MIT, BSD, ISC is 400
@@ -104,7 +109,7 @@ def find_keywords(content: bytes) -> list[int]:
     found: list[int] = []
     end = 0
     for start in range(0, len(lowered), _STRETCH):
-        begins = _begins()[(grams[start : start + _STRETCH] * _STEM_MIX) >> _STEM_SHIFT]
+        begins = _begins().take((grams[start : start + _STRETCH] * _STEM_MIX) >> _STEM_SHIFT)
         for at in (np.flatnonzero(begins) + start).tolist():
             if at >= end and (match := _KEYWORD.match(lowered, at)):
                 found.append(at)
@@ -188,22 +193,28 @@ class Tokens:
         self._source = _blank_markup(lowered[start:end])
         self._start = start
         text = _join_words(self._source).decode("latin-1")
-        for old, new in _SPELLING:
-            if old in text:
-                text = text.replace(old, new)
+        for part, spellings in _SPELLING:
+            if part in text:
+                for old, new in spellings:
+                    text = text.replace(old, new)
         self.text: str = text
         self.rest: str = text
+        self._shown = [(0, len(text))]  # what is not hidden of `rest`, with the spaces around it
 
     def hide(self, ranges: list[tuple[int, int]]) -> None:
         """Take ranges of `text` (from space to space) out of `rest`, in one pass."""
         pieces = []
+        hidden = []
         done = 0
         for start, end in sorted(ranges):
             start = max(start, done)
-            if end > start:
+            if end > start + 1:  # a space alone is no word
                 pieces += [self.rest[done:start], _hide(self.rest[start:end])]
+                hidden.append((start, end))
                 done = end
-        self.rest = "".join([*pieces, self.rest[done:]])
+        if hidden:
+            self.rest = "".join([*pieces, self.rest[done:]])
+            self._shown = _without(self._shown, hidden)
 
     def hide_phrases(self, phrases: tuple[str, ...], start: int = 0, end: int | None = None) -> int:
         """Hide every occurrence of phrases (one space at both ends) in a range; return how many."""
@@ -213,6 +224,12 @@ class Tokens:
         if found:
             self.hide(found)
         return len(found)
+
+    def search(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        """Find a pattern of words and spaces in `rest`, in order; it is looked for in what is not hidden only."""
+        rest = self.rest
+        for start, end in self._shown:
+            yield from pattern.finditer(rest, start, end)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Translate positions of spaces in `text` into byte offsets of the content."""
@@ -230,8 +247,9 @@ class Tokens:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The different tokens that are left in `rest` when this is first asked for."""
-        return frozenset(self.rest.split())
+        """The different tokens that are left in `rest`, not hidden, when this is first asked for."""
+        rest = self.rest
+        return frozenset("".join([rest[start:end] for start, end in self._shown]).split())
 
     @cached_property
     def spaces(self) -> np.ndarray[Any, Any]:
@@ -241,6 +259,10 @@ class Tokens:
     @cached_property
     def _offsets(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The byte offsets in the source where tokens start and end; a counted `+` is a token of its own."""
+        if b"+" not in self._source:
+            words = np.frombuffer(b" " + self._source.translate(_TO_WORDS) + b" ", np.uint8) != _SPACE
+            bounds = np.flatnonzero(words[1:] != words[:-1])
+            return bounds[::2], bounds[1::2]
         source = np.frombuffer(b" " + self._source + b" ", np.uint8)
         kinds = np.frombuffer(_KINDS, np.uint8)[source]
         kinds[1:][(kinds[1:] == _PLUS) & ~_IS_DIGIT[source[:-1]]] = 0
@@ -250,9 +272,7 @@ class Tokens:
 
 def _blank_markup(lowered: bytes) -> bytes:
     """Blank comment leaders, the names of copyright lines, and markup, where there are any."""
-    words = lowered.translate(_TO_SPACES)
-    if any(leader in words for leader in _LEADERS):
-        lowered = _LEADER.sub(_blank, lowered)
+    lowered = _LEADER.sub(_blank_leader, b"\n" + lowered)[1:]
     pieces = []
     done = 0
     for start in _copyright_lines(lowered):
@@ -261,8 +281,9 @@ def _blank_markup(lowered: bytes) -> bytes:
             done = match.end()
     if pieces:
         lowered = b"".join([*pieces, lowered[done:]])
-    if b"<" in lowered or b"&" in lowered or b"\\" in lowered:
-        lowered = _MARKUP.sub(_blank, lowered)
+    for mark, markup in _MARKUP:
+        if mark in lowered:
+            lowered = markup.sub(_blank, lowered)
     return lowered
 
 
@@ -281,6 +302,10 @@ def _blank(match: re.Match[bytes]) -> bytes:
     return b" " * (match.end() - match.start())
 
 
+def _blank_leader(match: re.Match[bytes]) -> bytes:
+    return b"\n" + b" " * (match.end() - match.start() - 1)
+
+
 def _blank_holder(match: re.Match[bytes]) -> bytes:
     """Blank the years and names of a copyright line, unless its words say more than that."""
     if _SPEAKING.search(match[2].replace(_FOUNDATION, b"")):
@@ -292,12 +317,32 @@ def _join_words(source: bytes) -> bytes:
     """Join the words of a source by single spaces; the slow way only where a `+` may be one."""
     if b"+" in source and _VERSION_PLUS.search(source):
         return f" {' '.join(_TOKEN.findall(source.decode('latin-1')))} ".encode("latin-1")
-    spaced = _TO_WORDS[np.frombuffer(b" " + source + b" ", np.uint8)]
+    spaced = np.frombuffer(b" " + source.translate(_TO_WORDS) + b" ", np.uint8)
     kept = spaced != _SPACE
     kept[:-1] |= kept[1:]  # the space before each word
     kept[-1] = True
-    joined: bytes = spaced[kept].tobytes()
+    joined: bytes = spaced.compress(kept).tobytes()
     return joined
+
+
+def _without(shown: list[tuple[int, int]], hidden: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Cut ranges from space to space out of parts, both sorted; spaces between the two belong to both."""
+    left = []
+    cuts = iter(hidden)
+    start, end = next(cuts)
+    for first, last in shown:
+        while end <= first + 1 and end < _END:
+            start, end = next(cuts, (_END, _END))
+        while start < last - 1:
+            if start > first:
+                left.append((first, start + 1))
+            first = end
+            if end >= last - 1:
+                break
+            start, end = next(cuts, (_END, _END))
+        if last - first > 1:
+            left.append((first, last))
+    return left
 
 
 def _hide(words: str) -> str:

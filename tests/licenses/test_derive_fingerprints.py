@@ -72,4 +72,4 @@ def test_the_same_words_are_one_rule_and_the_restrictive_name_stays():
     index = FingerprintIndex(arrays)
     assert len(index.lengths) == 1
     assert index.rule(0).expression == "GPL-2.0-only"
-    assert [index.number_of(word) for word in words] == index.rule(0).forward.listed
+    assert [index.number_of(word) for word in words] == index.rule(0).forward.words.tolist()

@@ -1,9 +1,18 @@
+from functools import cache
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_platform.licenses import spdx
-from stack_platform.licenses.fingerprints import FILE, FingerprintIndex, hash_word, index, pack_grams
+from stack_platform.licenses.fingerprints import (
+    FILE,
+    FingerprintIndex,
+    grams_of,
+    hash_word,
+    index,
+    pack_grams,
+)
 
 
 def test_a_word_has_the_same_number_in_every_process():
@@ -51,7 +60,63 @@ def test_anchors_lead_back_to_their_rule(i):
     known = index()
     i %= len(known.lengths)
     words = known.rule(i).forward.words
-    rules, places, spots = known.find_anchors(words)
+    rules, places, spots = known.find_anchors(grams_of(words))
     own = rules == i
     assert own.sum() >= known.anchors[i]
     assert (places[own] == spots[own]).any()
+
+
+@given(st.lists(st.integers(0, 13_000), min_size=1, max_size=4), st.integers(0, 5), st.booleans())
+def test_tables_answer_as_a_search_of_the_file_does(numbers, step, unknown):
+    """Numbers of words, anchors and missing 4-grams, against plain searches of what `fingerprints.npz` holds."""
+    known = index()
+    words = np.concatenate([known.rule(i % len(known.lengths)).forward.words[step:90] for i in numbers])
+    words = np.append(words, np.zeros(2 if unknown else 0, np.uint16))
+    grams = grams_of(words)
+    keys = [
+        sum(int(w) << 16 * (3 - k) for k, w in enumerate(words[i : i + 4])) for i in range(len(words) - 3)
+    ]
+    assert grams.keys.tolist() == keys
+    anchors = anchors_of_the_file()
+    expected = sorted((r, p, spot) for spot, key in enumerate(keys) for r, p in anchors.get(key, ()))
+    assert sorted(zip(*(a.tolist() for a in known.find_anchors(grams)), strict=True)) == expected
+    rules = np.array(sorted({i % len(known.lengths) for i in numbers}))
+    slots = set(grams.slots.tolist()) | {0}
+    plain = [sum(slot not in slots for slot in places_of(known, i)) for i in rules.tolist()]
+    assert known.count_missing(grams, rules).tolist() == plain
+
+
+def places_of(known, i):
+    return known._places[known._starts[i] : known._starts[i + 1]].tolist()
+
+
+@cache
+def anchors_of_the_file():
+    with np.load(FILE) as arrays:
+        rows = zip(*(arrays[f"anchor_{name}"].tolist() for name in ("key", "rule", "place")), strict=True)
+    anchors = {}
+    for key, rule, place in rows:
+        anchors.setdefault(key, []).append((rule, place))
+    return anchors
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from("license the warranties noncommercially redistributions 2 +".split()),
+            st.text("abcdefghij0123456789", min_size=1, max_size=40),
+        )
+    )
+)
+def test_words_have_the_number_of_their_place_in_the_vocabulary(words):
+    text = f" {' '.join(words)} " if words else " "
+    with np.load(FILE) as arrays:
+        vocabulary = arrays["vocabulary"]
+    hashes = np.array([hash_word(word) for word in words], np.uint64)
+    places = np.minimum(vocabulary.searchsorted(hashes), len(vocabulary) - 1)
+    expected = np.where(vocabulary[places] == hashes, places + 1, 0)
+    assert index().number(text, spaces_of(text)).tolist() == expected.tolist()
+
+
+def spaces_of(text):
+    return np.array([at for at, c in enumerate(text) if c == " "])

@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import pyarrow as pa
 from hypothesis import given
@@ -26,6 +27,7 @@ def test_markup_comment_leaders_and_spelling_do_not_matter():
             b"This licence is\nfree software",
             b" * This license\n * is free software",
             b"dnl This license is\ndnl free software",
+            b"dnl This license is free software",
             b"<p>This license <b>is</b> free software</p>",
             b'"This license is\\n" "free software\\n"',
         )
@@ -126,3 +128,27 @@ def test_words_are_those_left_when_first_asked_for():
 
 def test_long_lines_of_copyright_marks_take_linear_time(cpu_seconds):
     assert cpu_seconds(lambda: Tokens(b"(c) copyright " * 200_000), enough=3) < 3
+
+
+@given(
+    st.lists(st.sampled_from([b"this", b"license", b"must", b"not", b"be", b"sold", b"gpl"]), max_size=30),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)), max_size=6),
+)
+def test_a_search_in_what_is_not_hidden_finds_what_a_search_in_all_finds(words, ranges):
+    tokens = Tokens(b" ".join(words))
+    spaces = tokens.spaces.tolist()
+    for at in range(2):  # hidden in two steps, as the tiers do
+        chosen = [(min(a, len(spaces) - 1), min(a + n, len(spaces) - 1)) for a, n in ranges[at::2]]
+        tokens.hide([(spaces[start], spaces[end]) for start, end in chosen])
+    pattern = re.compile(r" (?:this license|must|not be|sold|gpl)(?: [a-z]+)? ")
+    everywhere = [match.span() for match in pattern.finditer(tokens.rest)]
+    assert [match.span() for match in tokens.search(pattern)] == everywhere
+    assert tokens.words == {word for word in tokens.rest.split() if "~" not in word}
+
+
+@given(st.text("ab 2+.-\n", max_size=60))
+def test_tokens_start_and_end_where_a_plain_search_says(text):
+    tokens = Tokens(text.encode())
+    plain = [match.span() for match in re.finditer(r"[a-z0-9]+|(?<=[0-9])\+", text)]
+    spaces = tokens.spaces.tolist()
+    assert [tokens.span(*pair) for pair in pairwise(spaces)] == plain
