@@ -21,6 +21,7 @@ from stack_platform.adapters import (
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.saved import Shared
 from stack_platform.adapters.variants.boft import butterfly
+from stack_platform.adapters.variants.loha import FactorProduct
 from stack_platform.adapters.variants.lokr import factorization
 from stack_platform.adapters.variants.oft import nearest_divisor
 from stack_platform.adapters.variants.table import VARIANTS, adapter_of, variant_of
@@ -235,3 +236,13 @@ def test_only_the_named_rows_change():
     x = torch.arange(12)
     changed = (layer(x) != layer.base_layer(x)).any(dim=1)
     assert changed.nonzero().flatten().tolist() == [1, 7]
+
+
+def test_the_product_of_loha_is_differentiated_twice():
+    torch.manual_seed(0)
+    shapes = (5, 3), (3, 4), (5, 3), (3, 4)
+    factors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    A1, B1, A2, B2 = factors
+    assert torch.equal(FactorProduct.apply(*factors), (A1 @ B1) * (A2 @ B2))
+    assert torch.autograd.gradcheck(FactorProduct.apply, factors)
+    assert torch.autograd.gradgradcheck(FactorProduct.apply, factors)

@@ -6,6 +6,7 @@ hada_w1_a, hada_w2_a [R, O], hada_w1_b, hada_w2_b [R, I].
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +56,34 @@ def loha_initial(site: Site, shapes: Shapes) -> Start:
     return Start(tensors)
 
 
+class FactorProduct(torch.autograd.Function):
+    """(A1 B1) * (A2 B2), of which only the four factors are kept for the backward pass, not the two products."""
+
+    @staticmethod
+    def forward(ctx: Any, A1: Tensor, B1: Tensor, A2: Tensor, B2: Tensor) -> Tensor:
+        """Return the product."""
+        ctx.save_for_backward(A1, B1, A2, B2)
+        return (A1 @ B1).mul_(A2 @ B2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient of each factor."""
+        A1, B1, A2, B2 = ctx.saved_tensors
+        first, second = gradients[0] * (A2 @ B2), gradients[0] * (A1 @ B1)
+        return first @ B1.T, A1.T @ first, second @ B2.T, A2.T @ second
+
+
 def loha_difference(site: Site) -> Tensor:
     """Return s (A1 B1) * (A2 B2) in the shape of W."""
-    halves = []
-    for n in (1, 2):
-        a, b = site.tensors[f"hada_w{n}_a"], site.tensors[f"hada_w{n}_b"]
-        core = site.tensors.get(f"hada_t{n}")
-        halves.append(a @ b if core is None else torch.einsum("ijkl,jr,ip->prkl", core, b, a))
-    return (halves[0] * halves[1] * site.adapter.scaling).reshape(site.shape)
+    factors = [site.tensors[f"hada_w{n}_{side}"] for n in (1, 2) for side in ("a", "b")]
+    if "hada_t1" in site.tensors:
+        cores = site.tensors["hada_t1"], site.tensors["hada_t2"]
+        halves = zip(cores, factors[::2], factors[1::2], strict=True)
+        first, second = (torch.einsum("ijkl,jr,ip->prkl", core, b, a) for core, a, b in halves)
+        product = first * second
+    else:
+        product = FactorProduct.apply(*factors)  # type: ignore[no-untyped-call]
+    return (product * site.adapter.scaling).reshape(site.shape)
 
 
 def loha_outputs(site: Site, x: Tensor, y: Tensor) -> Tensor:
