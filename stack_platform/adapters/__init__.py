@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         AutoPeftModelForSequenceClassification,
         AutoPeftModelForTokenClassification,
     )
-    from stack_platform.adapters.checkpoints import AdapterCheckpoints
     from stack_platform.adapters.config import PEFT_TYPE_TO_CONFIG_MAPPING, get_peft_config
     from stack_platform.adapters.configs.fields import PeftConfig, PeftType, TaskType
     from stack_platform.adapters.configs.lora import AdaLoraConfig, EvaConfig, LoftQConfig, LoraConfig
@@ -33,20 +32,21 @@ if TYPE_CHECKING:
     )
     from stack_platform.adapters.configs.vectors import IA3Config, TrainableTokensConfig, VeraConfig
     from stack_platform.adapters.eva import initialize_lora_eva_weights
-    from stack_platform.adapters.export import export_for_vllm
     from stack_platform.adapters.functional import inject_adapter_in_model
     from stack_platform.adapters.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
+    from stack_platform.adapters.mixing.router import Router, route
     from stack_platform.adapters.model import PeftModel
     from stack_platform.adapters.optimizers import create_loraplus_optimizer
-    from stack_platform.adapters.precision import cast_mixed_precision_params
-    from stack_platform.adapters.quantized import prepare_model_for_kbit_training
-    from stack_platform.adapters.router import Router, route
-    from stack_platform.adapters.state import (
+    from stack_platform.adapters.saving.checkpoints import AdapterCheckpoints
+    from stack_platform.adapters.saving.export import export_for_vllm
+    from stack_platform.adapters.saving.state import (
         get_peft_model_state_dict,
         load_peft_weights,
         set_peft_model_state_dict,
     )
     from stack_platform.adapters.status import get_layer_status, get_model_status
+    from stack_platform.adapters.storage.precision import cast_mixed_precision_params
+    from stack_platform.adapters.storage.quantized import prepare_model_for_kbit_training
     from stack_platform.adapters.tasks import (
         MODEL_TYPE_TO_PEFT_MODEL_MAPPING,
         PeftMixedModel,
@@ -128,7 +128,7 @@ _HOMES = {
         "AutoPeftModelForSequenceClassification",
         "AutoPeftModelForTokenClassification",
     ),
-    "checkpoints": ("AdapterCheckpoints",),
+    "saving.checkpoints": ("AdapterCheckpoints",),
     "config": (
         "PEFT_TYPE_TO_CONFIG_MAPPING",
         "get_peft_config",
@@ -167,7 +167,7 @@ _HOMES = {
         "VeraConfig",
     ),
     "eva": ("initialize_lora_eva_weights",),
-    "export": ("export_for_vllm",),
+    "saving.export": ("export_for_vllm",),
     "functional": ("inject_adapter_in_model",),
     "hotswap": (
         "hotswap_adapter",
@@ -175,10 +175,10 @@ _HOMES = {
     ),
     "model": ("PeftModel",),
     "optimizers": ("create_loraplus_optimizer",),
-    "precision": ("cast_mixed_precision_params",),
-    "quantized": ("prepare_model_for_kbit_training",),
-    "router": ("Router", "route"),
-    "state": (
+    "storage.precision": ("cast_mixed_precision_params",),
+    "storage.quantized": ("prepare_model_for_kbit_training",),
+    "mixing.router": ("Router", "route"),
+    "saving.state": (
         "get_peft_model_state_dict",
         "load_peft_weights",
         "set_peft_model_state_dict",

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from stack_platform.adapters.configs.fields import CONFIG_NAME, PeftConfig, TaskType
-from stack_platform.adapters.files import read_config
-from stack_platform.adapters.hub import local_folder
 from stack_platform.adapters.model import DEFAULT_ADAPTER, PeftModel
+from stack_platform.adapters.saving.files import read_config
+from stack_platform.adapters.saving.hub import local_folder
 from stack_platform.errors import AdapterError
 
 _AUTO_CLASSES = {

@@ -21,8 +21,8 @@ from stack_platform.adapters.prepare import prepare
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:
-    from stack_platform.adapters.active import Choice
     from stack_platform.adapters.configs.fields import PeftConfig
+    from stack_platform.adapters.mixing.active import Choice
 
 _INDEX = "_adapter_index"  # beside the model's modules, not among them: the model must not contain itself
 

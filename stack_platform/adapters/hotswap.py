@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from stack_platform.adapters.configs.lora import LoraConfig
-from stack_platform.adapters.files import read_config
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.prepare import prepare
+from stack_platform.adapters.saving.files import read_config
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from stack_platform.adapters.configs.lora import CHANGES_BASE
+from stack_platform.adapters.storage.weights import is_dense_layer
 from stack_platform.adapters.variants.variant import Shapes, Site, Start, rounded
-from stack_platform.adapters.weights import is_dense_layer
 from stack_platform.errors import AdapterError
 
 Initial = Callable[[Site, Shapes], Start]

@@ -19,10 +19,10 @@ from stack_platform.adapters.initial import moves_base
 from stack_platform.adapters.kinds import ATTENTION, UNCALLED_LINEAR, Kind, kind_of, parameter_kind
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.saved import SavedModule, TokenAdapter
+from stack_platform.adapters.storage.weights import compute_dtype, is_adaptable, is_fan_in_fan_out
 from stack_platform.adapters.targets import ModuleNames, Target, find_targets, resolve_targets
 from stack_platform.adapters.variants.table import METHODS, VARIANTS, adapter_of, variant_of
 from stack_platform.adapters.variants.variant import Adapter, Shapes, Site, Start
-from stack_platform.adapters.weights import compute_dtype, is_adaptable, is_fan_in_fan_out
 from stack_platform.errors import AdapterError
 
 AdapterTensors = Mapping[str, Mapping[str, Tensor]]

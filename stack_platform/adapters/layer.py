@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from stack_platform.adapters.fusing.shared_inputs import SharedInputs, lora_projection
 from stack_platform.adapters.kinds import UNCALLED, UNCALLED_LINEAR, Kind, kind_of
 from stack_platform.adapters.layer_verbs import LayerVerbs
-from stack_platform.adapters.routing import Rows, gated, routed
-from stack_platform.adapters.shared_inputs import SharedInputs, lora_projection
-from stack_platform.adapters.stacking import Stacks
+from stack_platform.adapters.mixing.routing import Rows, gated, routed
+from stack_platform.adapters.mixing.stacking import Stacks
+from stack_platform.adapters.storage.weights import compute_dtype, is_dense_layer, set_weight, weight_of
 from stack_platform.adapters.variants.table import variant_of
 from stack_platform.adapters.variants.variant import Adapter, Site
-from stack_platform.adapters.weights import compute_dtype, is_dense_layer, set_weight, weight_of
 from stack_platform.errors import AdapterError
 
 

@@ -19,7 +19,7 @@ from stack_platform.errors import AdapterError
 if TYPE_CHECKING:
     from stack_platform.adapters.kinds import Kind
     from stack_platform.adapters.layer import Switch
-    from stack_platform.adapters.stacking import Stacks
+    from stack_platform.adapters.mixing.stacking import Stacks
     from stack_platform.adapters.variants.variant import Adapter, Site
 
 _ADDS = ("adalora", "loha", "lokr", "lora", "vera")

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stack_platform.adapters.active import Choice, active_set, check_weights
 from stack_platform.adapters.allocation import RankAllocator, kept_rows, with_penalty
 from stack_platform.adapters.compose.weighted import chosen_configs, combination_of, weighted_adapter
 from stack_platform.adapters.configs.lora import AdaLoraConfig
-from stack_platform.adapters.fused import Compute
+from stack_platform.adapters.fusing.fused import Compute
+from stack_platform.adapters.fusing.shared_inputs import SharedInputs
 from stack_platform.adapters.inject import AdapterTensors, Placement, restore
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.merge import merge_into_base, merge_layers, restore_base, unmerge_layers
+from stack_platform.adapters.mixing.active import Choice, active_set, check_weights
 from stack_platform.adapters.placing import bias_of, carry_out, put_at
 from stack_platform.adapters.plan import PREFIX, Plan, bias_key, doubled
 from stack_platform.adapters.prepare import check_name
-from stack_platform.adapters.shared_inputs import SharedInputs
 from stack_platform.adapters.variants.table import variant_of
 from stack_platform.errors import AdapterError
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.inject import base_of, restore
 from stack_platform.adapters.layer import AdaptedLayer
-from stack_platform.adapters.weights import compute_dtype, is_dense_layer
+from stack_platform.adapters.storage.weights import compute_dtype, is_dense_layer
 from stack_platform.errors import AdapterError
 
 Layers = Mapping[str, AdaptedLayer]

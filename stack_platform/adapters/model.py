@@ -13,16 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stack_platform.adapters.active import Choice
-from stack_platform.adapters.card import CARD_NAME, model_card, updated_card
 from stack_platform.adapters.configs.fields import PeftConfig
-from stack_platform.adapters.contents import saved_contents
-from stack_platform.adapters.export import servable
-from stack_platform.adapters.files import read_config, write_adapter
-from stack_platform.adapters.hub import push_folder
 from stack_platform.adapters.inject import Placement
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.lifecycle import AdaptedModel
+from stack_platform.adapters.mixing.active import Choice
+from stack_platform.adapters.mixing.routing import Rows
 from stack_platform.adapters.prepare import Prepared, prepare
 from stack_platform.adapters.prompts.encoders import (
     PROMPT_KEY,
@@ -34,10 +30,14 @@ from stack_platform.adapters.prompts.encoders import (
 from stack_platform.adapters.prompts.forward import forward_with_prompt
 from stack_platform.adapters.prompts.generation import generate_with_prompt
 from stack_platform.adapters.replication import replicate_layers
-from stack_platform.adapters.routing import Rows
-from stack_platform.adapters.state import gathered
+from stack_platform.adapters.saving.card import CARD_NAME, model_card, updated_card
+from stack_platform.adapters.saving.contents import saved_contents
+from stack_platform.adapters.saving.export import servable
+from stack_platform.adapters.saving.files import read_config, write_adapter
+from stack_platform.adapters.saving.hub import push_folder
+from stack_platform.adapters.saving.state import gathered
+from stack_platform.adapters.saving.whole_state import WholeState
 from stack_platform.adapters.status import Reports
-from stack_platform.adapters.whole_state import WholeState
 from stack_platform.errors import AdapterError
 
 DEFAULT_ADAPTER = "default"

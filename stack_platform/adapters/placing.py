@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from stack_platform.adapters.embeddings import load_embeddings
 from stack_platform.adapters.inject import AdapterTensors, Placement, Slot, base_of, inject
 from stack_platform.adapters.layer import AdaptedLayer
 from stack_platform.adapters.plan import PREFIX, Plan, bias_key
 from stack_platform.adapters.saved import SavedModule, Shared, TokenAdapter
+from stack_platform.adapters.saving.embeddings import load_embeddings
 
 if TYPE_CHECKING:
     from stack_platform.adapters.lifecycle import AdaptedModel

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.configs.fields import PeftConfig
 from stack_platform.adapters.configs.prompts import PromptLearningConfig
-from stack_platform.adapters.embeddings import check_embeddings, embedding_keys
-from stack_platform.adapters.files import WEIGHTS_NAME, check_tensors, read_file, read_tensors
-from stack_platform.adapters.hub import local_folder
 from stack_platform.adapters.inject import AdapterTensors
 from stack_platform.adapters.plan import PREFIX, Plan, file_shapes, plan, saved_only, sorted_tensors
 from stack_platform.adapters.prompts.encoders import PROMPT_KEY, check_trainable, head_key, prompt_shape
 from stack_platform.adapters.prompts.sizes import complete
+from stack_platform.adapters.saving.embeddings import check_embeddings, embedding_keys
+from stack_platform.adapters.saving.files import WEIGHTS_NAME, check_tensors, read_file, read_tensors
+from stack_platform.adapters.saving.hub import local_folder
 from stack_platform.adapters.variants.table import METHODS
 from stack_platform.errors import AdapterError
 

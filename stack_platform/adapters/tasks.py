@@ -125,7 +125,7 @@ MODEL_TYPE_TO_PEFT_MODEL_MAPPING = CLASSES
 def class_for(config: PeftConfig) -> type[PeftModel]:
     """Return the class of a task, or that of a method that needs its own."""
     if isinstance(config, XLoraConfig):
-        from stack_platform.adapters.xlora import PeftModelForXLora
+        from stack_platform.adapters.mixing.xlora import PeftModelForXLora
 
         return PeftModelForXLora
     return PeftModel if config.task_type is None else CLASSES[config.task_type]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_platform.adapters import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
-from stack_platform.adapters.card import model_card
+from stack_platform.adapters.saving.card import model_card
 
 BASE = "HuggingFaceTB/SmolLM2-135M"
 

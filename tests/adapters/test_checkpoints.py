@@ -17,7 +17,7 @@ from stack_platform.adapters import (
     get_peft_model,
     prepare_model_for_kbit_training,
 )
-from stack_platform.adapters.checkpoints import AdapterCheckpoints
+from stack_platform.adapters.saving.checkpoints import AdapterCheckpoints
 from stack_platform.errors import AdapterError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -14,7 +14,7 @@ from stack_platform.adapters import (
     PromptTuningConfig,
     get_peft_model,
 )
-from stack_platform.adapters.export import export_for_vllm
+from stack_platform.adapters.saving.export import export_for_vllm
 from stack_platform.errors import AdapterError
 
 FIELDS = {"r": 4, "init_lora_weights": False, "task_type": "CAUSAL_LM", "target_modules": "all-linear"}

@@ -11,9 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from stack_platform.adapters import files
 from stack_platform.adapters.config import CONFIG_NAME, LoraConfig
-from stack_platform.adapters.files import (
+from stack_platform.adapters.saving import files
+from stack_platform.adapters.saving.files import (
     WEIGHTS_NAME,
     read_config,
     read_tensors,

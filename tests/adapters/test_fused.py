@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from stack_platform.adapters.fused import LowRank, Projection, lora_linear, lora_linears
+from stack_platform.adapters.fusing.fused import LowRank, Projection, lora_linear, lora_linears
 
 
 def draw(*shape, dtype=torch.float64, grad=True):

@@ -7,7 +7,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from stack_platform.adapters import LoraConfig, get_peft_model, shared_inputs
+from stack_platform.adapters import LoraConfig, get_peft_model
+from stack_platform.adapters.fusing import shared_inputs
 from stack_platform.adapters.layer import AdaptedLayer
 
 pytestmark = pytest.mark.skipif(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stack_platform.adapters import LoraConfig, get_peft_model
+from stack_platform.adapters.fusing.shared_inputs import SharedInputs
 from stack_platform.adapters.layer import AdaptedLayer
-from stack_platform.adapters.shared_inputs import SharedInputs
 
 SETTINGS = {"r": 2, "target_modules": "all-linear", "init_lora_weights": False}
 

@@ -16,7 +16,7 @@ from stack_platform.adapters import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
-from stack_platform.adapters.files import WEIGHTS_NAME
+from stack_platform.adapters.saving.files import WEIGHTS_NAME
 from stack_platform.errors import AdapterError
 
 

@@ -15,7 +15,7 @@ from stack_platform.adapters import (
     get_peft_model,
     prepare_model_for_kbit_training,
 )
-from stack_platform.adapters.weights import is_dense_layer, weight_of
+from stack_platform.adapters.storage.weights import is_dense_layer, weight_of
 from stack_platform.errors import AdapterError
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")

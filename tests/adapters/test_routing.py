@@ -5,7 +5,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from stack_platform.adapters import IA3Config, LoraConfig, get_peft_model
-from stack_platform.adapters.routing import Rows
+from stack_platform.adapters.mixing.routing import Rows
 from stack_platform.errors import AdapterError
 
 ROWS = ["a", "__base__", "b", "a", "c"]

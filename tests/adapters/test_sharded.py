@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from stack_platform.adapters import LoraConfig, PeftModel, PromptEncoderConfig, VeraConfig, get_peft_model
-from stack_platform.adapters.files import write_adapter
+from stack_platform.adapters.saving.files import write_adapter
 from stack_platform.errors import AdapterError
 
 pytestmark = pytest.mark.skipif(

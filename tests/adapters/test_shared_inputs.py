@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from stack_platform.adapters import shared_inputs
-from stack_platform.adapters.fused import LowRank, Projection, lora_linear
-from stack_platform.adapters.shared_inputs import SharedInputs
+from stack_platform.adapters.fusing import shared_inputs
+from stack_platform.adapters.fusing.fused import LowRank, Projection, lora_linear
+from stack_platform.adapters.fusing.shared_inputs import SharedInputs
 
 
 class Layer(nn.Module):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack_platform.adapters.compose.low_rank import LowRank, update
-from stack_platform.adapters.stacking import (
+from stack_platform.adapters.mixing.stacking import (
     Stacks,
     add_routed_update,
     chunks_of,

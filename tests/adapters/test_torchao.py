@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stack_platform.adapters import LoraConfig, PeftModel, get_peft_model
-from stack_platform.adapters.weights import weight_of
+from stack_platform.adapters.storage.weights import weight_of
 
 torchao = pytest.importorskip("torchao.quantization", reason="needs torchao, which is no dependency")
 pytestmark = pytest.mark.filterwarnings("ignore")

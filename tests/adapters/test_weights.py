@@ -4,7 +4,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from stack_platform.adapters.kinds import kind_of
-from stack_platform.adapters.weights import is_adaptable, is_fan_in_fan_out, set_weight, weight_of
+from stack_platform.adapters.storage.weights import is_adaptable, is_fan_in_fan_out, set_weight, weight_of
 from stack_platform.errors import AdapterError
 
 

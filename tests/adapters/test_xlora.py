@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 
 from stack_platform.adapters import LoraConfig, PeftModel, XLoraConfig, get_peft_model
-from stack_platform.adapters.xlora import PeftModelForXLora
+from stack_platform.adapters.mixing.xlora import PeftModelForXLora
 from stack_platform.errors import AdapterError
 
 

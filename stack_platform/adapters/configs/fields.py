@@ -134,7 +134,7 @@ class PeftConfig:
 
         Raises: AdapterError when the file is absent, is not JSON, or asks for what this release lacks.
         """
-        from stack_platform.adapters.files import read_config
+        from stack_platform.adapters.saving.files import read_config
 
         return read_config(folder, **hub)
 

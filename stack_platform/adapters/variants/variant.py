@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stack_platform.adapters.kinds import Kind
-from stack_platform.adapters.weights import weight_of
+from stack_platform.adapters.storage.weights import weight_of
 
 Tensors = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]

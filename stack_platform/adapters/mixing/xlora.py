@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.configs.fields import PeftConfig
 from stack_platform.adapters.configs.prompts import XLoraConfig
-from stack_platform.adapters.files import read_config, read_tensors, write_adapter
 from stack_platform.adapters.model import DEFAULT_ADAPTER, PeftModel
+from stack_platform.adapters.saving.files import read_config, read_tensors, write_adapter
 from stack_platform.errors import AdapterError
 
 _KEY = "base_model.internal_xlora_classifier."

@@ -7,7 +7,7 @@ import importlib
 
 from torch import Tensor, nn
 
-from stack_platform.adapters.weights import dense, is_dense
+from stack_platform.adapters.storage.weights import dense, is_dense
 
 _TENSOR = importlib.import_module("torchao.utils").TorchAOBaseTensor
 

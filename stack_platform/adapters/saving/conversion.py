@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stack_platform.adapters.configs.fields import PeftConfig
 from stack_platform.adapters.configs.lora import LoraConfig
-from stack_platform.adapters.files import WEIGHTS_NAME, check_tensors, read_file
+from stack_platform.adapters.saving.files import WEIGHTS_NAME, check_tensors, read_file
 from stack_platform.errors import AdapterError
 
 _CONVERTED = ("pissa", "olora")

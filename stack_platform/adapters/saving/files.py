@@ -39,10 +39,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from stack_platform.adapters.card import CARD_NAME, model_card
 from stack_platform.adapters.config import parse_config
 from stack_platform.adapters.configs.fields import CONFIG_NAME, PeftConfig
-from stack_platform.adapters.hub import local_folder
+from stack_platform.adapters.saving.card import CARD_NAME, model_card
+from stack_platform.adapters.saving.hub import local_folder
 from stack_platform.errors import AdapterError
 
 WEIGHTS_NAME = "adapter_model.safetensors"

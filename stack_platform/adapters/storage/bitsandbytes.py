@@ -14,7 +14,7 @@ from bitsandbytes import functional
 from bitsandbytes.nn import Int8Params, Params4bit
 from torch import Tensor, nn
 
-from stack_platform.adapters.weights import dense, is_dense
+from stack_platform.adapters.storage.weights import dense, is_dense
 
 
 @dense.register(Params4bit)

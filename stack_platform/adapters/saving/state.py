@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from stack_platform.adapters.configs.lora import AdaLoraConfig
-from stack_platform.adapters.embeddings import (
+from stack_platform.adapters.functional import adapters_of, is_bare, unwrapped
+from stack_platform.adapters.plan import PREFIX
+from stack_platform.adapters.prompts.encoders import PROMPT_KEY, SoftPrompt
+from stack_platform.adapters.saving.embeddings import (
     check_embeddings,
     embedding_keys,
     load_embeddings,
     with_embeddings,
 )
-from stack_platform.adapters.files import check_tensors, read_file
-from stack_platform.adapters.functional import adapters_of, is_bare, unwrapped
-from stack_platform.adapters.plan import PREFIX
-from stack_platform.adapters.prompts.encoders import PROMPT_KEY, SoftPrompt
+from stack_platform.adapters.saving.files import check_tensors, read_file
 from stack_platform.errors import AdapterError
 
 if TYPE_CHECKING:

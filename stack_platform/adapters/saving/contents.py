@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from stack_platform.adapters.configs.fields import PeftConfig
-from stack_platform.adapters.conversion import as_plain_lora
-from stack_platform.adapters.embeddings import with_embeddings
-from stack_platform.adapters.state import gathered
+from stack_platform.adapters.saving.conversion import as_plain_lora
+from stack_platform.adapters.saving.embeddings import with_embeddings
+from stack_platform.adapters.saving.state import gathered
 
 if TYPE_CHECKING:
     from stack_platform.adapters.model import PeftModel

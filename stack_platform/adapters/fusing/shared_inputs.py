@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from stack_platform.adapters.fused import Compute, LowRank, Projection, lora_linear, lora_linears
+from stack_platform.adapters.fusing.fused import Compute, LowRank, Projection, lora_linear, lora_linears
 
 if TYPE_CHECKING:
     from stack_platform.adapters.layer import AdaptedLayer

@@ -8,7 +8,7 @@ each request is what `adapter_names` takes for each row.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stack_platform.adapters.active import BASE, Choice
+from stack_platform.adapters.mixing.active import BASE, Choice
 from stack_platform.errors import AdapterError, ConfigError
 from stack_platform.languages.catalog import by_alias, find
 

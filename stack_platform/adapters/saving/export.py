@@ -19,8 +19,8 @@ from torch import Tensor
 
 from stack_platform.adapters.configs.fields import PeftConfig, PeftType
 from stack_platform.adapters.configs.lora import CHANGES_BASE, LoraConfig
-from stack_platform.adapters.files import read_config, read_file, write_adapter
-from stack_platform.adapters.hub import local_folder
+from stack_platform.adapters.saving.files import read_config, read_file, write_adapter
+from stack_platform.adapters.saving.hub import local_folder
 from stack_platform.adapters.targets import by_pattern
 from stack_platform.errors import AdapterError
 

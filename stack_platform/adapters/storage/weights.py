@@ -15,8 +15,8 @@ from stack_platform.adapters.kinds import UNCALLED, Kind, kind_of
 from stack_platform.errors import AdapterError
 
 _BACKENDS = {
-    "bitsandbytes": "stack_platform.adapters.storage_bitsandbytes",
-    "torchao": "stack_platform.adapters.storage_torchao",
+    "bitsandbytes": "stack_platform.adapters.storage.bitsandbytes",
+    "torchao": "stack_platform.adapters.storage.torchao",
 }
 """Package of a parameter's type to the module that registers it; imported when such a parameter is seen."""
 

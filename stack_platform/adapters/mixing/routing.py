@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stack_platform.adapters.active import BASE, ActiveSet, Choice, active_set
 from stack_platform.adapters.compose.low_rank import LowRank
-from stack_platform.adapters.stacking import Chunk, Kept, add_routed_update, chunks_of, routed_update, spread
+from stack_platform.adapters.mixing.active import BASE, ActiveSet, Choice, active_set
+from stack_platform.adapters.mixing.stacking import (
+    Chunk,
+    Kept,
+    add_routed_update,
+    chunks_of,
+    routed_update,
+    spread,
+)
 from stack_platform.adapters.variants.lora import dropped, update
 from stack_platform.adapters.variants.variant import Adapter
 from stack_platform.errors import AdapterError

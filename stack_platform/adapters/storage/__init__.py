@@ -1,0 +1,1 @@
+"""How weights are stored: dense, bitsandbytes, torchao; and what training beside them needs."""
