@@ -123,6 +123,11 @@ def slots_of(model: nn.Module, config: PeftConfig, targets: tuple[Target, ...]) 
         if target.parameter:
             count[target.path] = count.get(target.path, 0) + 1
     for target in targets:
+        if not target.path:  # what stands around it would contain itself
+            raise AdapterError(
+                f"{target.parameter or 'the layer'} belongs to the model itself, which no layer can be put around; put "
+                "the model into an nn.Module of its own first"
+            )
         module = modules[target.path]
         base = base_of(module)
         adapter = adapter_of(config, target.path, target.r, target.alpha)

@@ -102,3 +102,15 @@ def test_collection_of_garbage_goes_on_after_an_injection(llama):
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_the_model_itself_is_no_target():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.ones(4, 4))
+
+    with pytest.raises(AdapterError, match="weights belongs to the model itself"):
+        resolve(Model(), LoraConfig(target_parameters=["weights"]))
+    with pytest.raises(AdapterError, match=r"belongs to the model itself|no layer"):
+        resolve(torch.nn.Linear(4, 4), LoraConfig(target_modules="all-linear"))
