@@ -7,9 +7,10 @@ the old adapter's rank and alpha.
 
 import math
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -70,14 +71,29 @@ def hotswap_adapter(
             tensor.copy_(value)
 
 
-def prepare_model_for_compiled_hotswap(model: "PeftModel", *, target_rank: int) -> None:
+def prepare_model_for_compiled_hotswap(
+    model: "PeftModel",
+    *,
+    target_rank: int | None = None,
+    config: object = None,
+    check_compiled: Literal["error", "warn", "ignore"] = "error",
+) -> None:
     """Pad the LoRA tensors of a model to the largest rank that will be swapped in; call it before `torch.compile`.
 
-    Padding changes no output: the update of the new ranks is zero.
+    Padding changes no output: the update of the new ranks is zero. Without `target_rank` every rank stays. `config` is
+    accepted for PEFT's callers: the model knows its configurations. `check_compiled` is about a model that is compiled
+    already and would be compiled again.
     Raises: AdapterError when an adapter has a larger rank, or the model is compiled already.
     """
-    if hasattr(model, "_orig_mod"):
+    del config
+    if check_compiled not in ("error", "warn", "ignore"):
+        raise AdapterError(f"check_compiled={check_compiled!r}; write 'error', 'warn' or 'ignore'")
+    if hasattr(model, "_orig_mod") and check_compiled == "error":
         raise AdapterError("the model is compiled; prepare it before torch.compile")
+    if hasattr(model, "_orig_mod") and check_compiled == "warn":
+        warnings.warn("the model is compiled; it will be compiled again", stacklevel=2)
+    if target_rank is None:
+        return
     layers = [layer for layer in model.modules() if isinstance(layer, AdaptedLayer)]
     for layer in layers:
         for name, adapter in layer.adapters.items():

@@ -76,3 +76,16 @@ def test_what_cannot_be_swapped_is_refused_and_nothing_changes(llama, ids, saved
         hotswap_adapter(model, tmp_path / "a", "x")
     with pytest.raises(AdapterError, match="has rank 2; write a target_rank from 2"):
         prepare_model_for_compiled_hotswap(model, target_rank=1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_a_compiled_model_is_prepared_only_when_asked_to(llama):
+    model = get_peft_model(llama(), LoraConfig(r=2))
+    compiled = torch.compile(model)
+    with pytest.raises(AdapterError, match=r"prepare it before torch\.compile"):
+        prepare_model_for_compiled_hotswap(compiled, target_rank=4)
+    with pytest.warns(UserWarning, match="it will be compiled again"):
+        prepare_model_for_compiled_hotswap(compiled, target_rank=4, check_compiled="warn")
+    assert {p.shape[0] for name, p in model.named_parameters() if "lora_A" in name} == {4}
+    with pytest.raises(AdapterError, match="check_compiled='never'"):
+        prepare_model_for_compiled_hotswap(model, check_compiled="never")
