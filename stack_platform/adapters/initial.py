@@ -15,12 +15,11 @@ Shapes: lora_A [R, I], lora_B [O, R] (R rank, I input, O output features).
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stack_platform.adapters.configs.lora import CHANGES_BASE
+from stack_platform.adapters.configs.lora import moves_base
 from stack_platform.adapters.storage.weights import is_dense_layer
 from stack_platform.adapters.variants.variant import Shapes, Site, Start, rounded
 from stack_platform.errors import AdapterError
@@ -49,12 +48,6 @@ def initial_of(name: bool | str) -> Initial:
             f"init_lora_weights={name!r} is not known; known: {', '.join(map(repr, INITIALS))}"
         )
     return INITIALS[name]
-
-
-def moves_base(config: Any) -> bool:
-    """Return whether a configuration's start moves part of the base weight into the adapter."""
-    name = getattr(config, "init_lora_weights", None)
-    return isinstance(name, str) and name.partition("_")[0] in CHANGES_BASE
 
 
 def check_start(site: Site, shapes: Shapes) -> None:

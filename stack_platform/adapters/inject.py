@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from stack_platform.adapters.configs.fields import PeftConfig
+from stack_platform.adapters.configs.lora import moves_base
 from stack_platform.adapters.configs.vectors import IA3Config
 from stack_platform.adapters.defaults import feedforward_outputs
-from stack_platform.adapters.initial import moves_base
 from stack_platform.adapters.kinds import ATTENTION, UNCALLED_LINEAR, Kind, kind_of, parameter_kind
 from stack_platform.adapters.layer import AdaptedLayer, Switch
 from stack_platform.adapters.saved import SavedModule, TokenAdapter
@@ -118,6 +118,7 @@ def resolve(
 def slots_of(model: nn.Module, config: PeftConfig, targets: tuple[Target, ...]) -> Iterator[Slot]:
     """Return what a configuration puts where; attention gets one slot more, for its output projection."""
     modules = _Modules(model)
+    whole = {target.path for target in targets if not target.parameter}
     count: dict[str, int] = {}
     for target in targets:
         if target.parameter:
@@ -132,7 +133,7 @@ def slots_of(model: nn.Module, config: PeftConfig, targets: tuple[Target, ...]) 
         base = base_of(module)
         adapter = adapter_of(config, target.path, target.r, target.alpha)
         if target.parameter:
-            if isinstance(module, AdaptedLayer) and module.kind.called:
+            if target.path in whole or (isinstance(module, AdaptedLayer) and module.kind.called):
                 raise AdapterError(
                     f"target_parameters: {target.path}.{target.parameter} belongs to a layer that is adapted itself; "
                     "leave it out of target_modules"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stack_platform.adapters.allocation import RankAllocator, kept_rows, with_penalty
 from stack_platform.adapters.compose.weighted import chosen_configs, combination_of, weighted_adapter
-from stack_platform.adapters.configs.lora import AdaLoraConfig
+from stack_platform.adapters.configs.lora import AdaLoraConfig, moves_base
 from stack_platform.adapters.fusing.fused import Compute
 from stack_platform.adapters.fusing.shared_inputs import SharedInputs
 from stack_platform.adapters.inject import AdapterTensors, Placement, restore
@@ -95,6 +95,9 @@ class AdaptedModel(nn.Module):
         `tensors` and `rest` are the tensors of a file, by slot and by key; without them the adapter starts anew.
         """
         self._check_beside_others(found)
+        if moves_base(found.config):  # it takes its part of what the others left
+            for layer in self.layers.values():
+                layer.use_original(False)
         added = carry_out(self, name, found, tensors, rest or {}, placement)
         self.layers.update(added)
         for number, layer in enumerate(self.layers.values()):
@@ -103,6 +106,7 @@ class AdaptedModel(nn.Module):
         self.peft_config[name] = found.config
         for path in found.biases:
             bias_of(self.model, path).requires_grad_(False)
+        self._settle_base()
 
     def add_weighted_adapter(
         self,
@@ -139,6 +143,7 @@ class AdaptedModel(nn.Module):
         names = self._known(list(weights))
         check_weights(weights, self.peft_config, self.switch.weights, self.merged_adapters)
         self._check_together(names)
+        self._check_moved(names, merging=False)
         self._together()
         left = (self._trained | set(self.switch.active)) - (set() if inference_mode else set(names))
         self._train([name for name in self.plans if name in left], trainable=False)
@@ -146,6 +151,7 @@ class AdaptedModel(nn.Module):
             self._train(names, trainable=True)
         self.switch.active = tuple(names)
         self.switch.weights |= weights
+        self._settle_base()
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         """Let adapters train or not, whether they are active or not."""
@@ -231,9 +237,8 @@ class AdaptedModel(nn.Module):
     def rescale(self, name: str, factor: float) -> None:
         """Multiply an adapter's scaling."""
         for layer in self.layers.values():
-            if name in layer.adapters:
-                adapter = layer.adapters[name]
-                layer.adapters[name] = replace(adapter, scaling=adapter.scaling * factor)
+            if (own := layer.adapters.get(name)) is not None:
+                layer.adapters[name] = replace(own, scaling=own.scaling * factor)
 
     # Merging ----------------------------------------------------------------------------------------------
 
@@ -325,7 +330,7 @@ class AdaptedModel(nn.Module):
         self.switch.enabled = enabled
         for layer in self.layers.values():
             layer.switch.enabled = enabled
-            layer.use_original(not enabled)
+        self._settle_base()
 
     def _together(self) -> None:
         """Let all layers look at one switch again, after some were told something for themselves."""
@@ -341,11 +346,37 @@ class AdaptedModel(nn.Module):
             raise AdapterError(
                 "some layers have active adapters of their own; name the adapters to merge, or call set_adapter first"
             )
-        if isinstance(adapter_names, str):
-            adapter_names = [adapter_names]
-        names = self._known(self.active_adapters if adapter_names is None else adapter_names)
+        wanted = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        names = self._known(self.active_adapters if wanted is None else wanted)
         self._check_together([*self.merged_adapters, *names])
+        self._check_moved([*self.merged_adapters, *names], merging=True)
         return names
+
+    def moved_base(self) -> list[str]:
+        """Return the adapters whose start took a part of the base weights, which compute only beside what is left."""
+        return [name for name, config in self.peft_config.items() if moves_base(config)]
+
+    def _settle_base(self) -> None:
+        """Compute with the original weights unless the adapters that took a part of them are active."""
+        if moved := self.moved_base():
+            original = not self.switch.enabled or not set(moved) & set(self.switch.active)
+            for layer in self.layers.values():
+                layer.use_original(original)
+
+    def _check_moved(self, names: Sequence[str], *, merging: bool) -> None:
+        """Check that adapters that took a part of the base weights act together, and are merged while they act."""
+        moved = self.moved_base()
+        chosen = [name for name in names if name in moved]
+        if chosen and len(chosen) < len(moved):
+            raise AdapterError(
+                f"adapters {', '.join(moved)} each took a part of the base weights at their start; activate all or none"
+            )
+        active = [name for name in self.switch.active if name in moved]
+        if (merging or self.merged_adapters) and bool(chosen) != bool(active):
+            raise AdapterError(
+                f"adapter {moved[0]!r} took a part of the base weights at its start; call unmerge_adapter, and "
+                "activate with set_adapter what is to be merged"
+            )
 
     def _check_together(self, names: Sequence[str]) -> None:
         """Check that no two adapters replace the same module or the same rows of an embedding."""

@@ -368,6 +368,11 @@ class PeftModel(Reports, WholeState):
             return
         if self.base_model.merged_adapters:
             raise AdapterError("adapter_names needs unmerged weights; call unmerge_adapter first")
+        if moved := self.base_model.moved_base():
+            raise AdapterError(
+                f"adapter_names: {moved[0]!r} took a part of the base weights, which are there once for all rows; save "
+                "it with path_initial_model_for_weight_conversion and load that"
+            )
         rows = Rows.of(names, next(self.get_base_model().parameters()).device)
         for name in rows.where:
             self._known(name)

@@ -163,9 +163,18 @@ class AdaLoraConfig(LoraConfig):
         _check_adalora(self)
 
 
+def moves_base(config: Any) -> bool:
+    """Return whether a configuration's start moves part of the base weight into the adapter."""
+    name = getattr(config, "init_lora_weights", None)
+    return isinstance(name, str) and name.partition("_")[0] in CHANGES_BASE
+
+
 def _settle_lora(config: LoraConfig) -> None:
     _check_reserved(config)
     init = config.init_lora_weights
+    if isinstance(init, str):
+        init = init.lower()
+        assign(config, "init_lora_weights", init)
     if not (isinstance(init, str) and re.fullmatch(r"pissa_niter_\d+", init)):
         choice("init_lora_weights", init, INITIALIZATIONS)
     choice("bias", config.bias, ("none", "all", "lora_only"))
@@ -202,6 +211,9 @@ def _check_initial(config: LoraConfig) -> None:
             f"loftq_config is given, but init_lora_weights={init!r}; write 'loftq', or leave it out"
         )
     if init == "loftq":
+        known = {f.name for f in fields(LoftQConfig)}
+        if unknown := sorted(config.loftq_config.keys() - known):
+            raise ConfigError(f"loftq_config has {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
         settings = LoftQConfig(**config.loftq_config)
         choice("loftq_bits", settings.loftq_bits, (4, 8))
         whole("loftq_iter", settings.loftq_iter)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from stack_platform.adapters.configs.fields import PeftConfig, PeftType
+from stack_platform.adapters.configs.lora import moves_base
 from stack_platform.errors import AdapterError
 
 BASE = "__base__"
@@ -56,6 +57,7 @@ def check_weights(
         config = configs[name]
         if weight != 1:
             more = [field for field in _WHOLE if getattr(config, field, None)]
+            more += ["init_lora_weights"] if moves_base(config) else []
             if config.peft_type != PeftType.LORA or more:
                 what = more[0] if more else str(config.peft_type)
                 raise AdapterError(

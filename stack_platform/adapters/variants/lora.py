@@ -48,6 +48,10 @@ def _shapes(site: Site) -> Shapes:
     (out, *rest), r, name = site.shape, site.adapter.r, site.kind.name
     config = site.adapter.config
     if name == "embedding":
+        if config is not None and config.lora_bias:
+            raise AdapterError(
+                "lora_bias=True has no place in an embedding; exclude the embedding, or leave it out"
+            )
         return {"lora_embedding_A": (r, rest[0]), "lora_embedding_B": (out, r)}
     if name == "experts":
         experts, (out, inputs) = out, rest
