@@ -26,24 +26,29 @@ _ADDS = ("adalora", "loha", "lokr", "lora", "vera")
 """Variants whose merged weight is W plus something that does not depend on W."""
 
 
-class LayerVerbs(nn.Module):
-    """The part of an adapted layer that scripts written for PEFT's layers call."""
+class Switched(nn.Module):
+    """What looks at a switch: a layer, or the model."""
 
     switch: "Switch"
-    adapters: "dict[str, Adapter]"
-    merged_adapters: tuple[str, ...]
-    kind: "Kind"
-    stacks: "Stacks"
 
     @property
     def active_adapters(self) -> list[str]:
-        """Names of the adapters that are active, on this layer or others."""
+        """Names of the adapters that change the output, in the order in which they do."""
         return list(self.switch.active)
 
     @property
     def active_adapter(self) -> str | list[str]:
         """The same, and the name alone where it is one."""
         return self.switch.one_or_all
+
+
+class LayerVerbs(Switched):
+    """The part of an adapted layer that scripts written for PEFT's layers call."""
+
+    adapters: "dict[str, Adapter]"
+    merged_adapters: tuple[str, ...]
+    kind: "Kind"
+    stacks: "Stacks"
 
     @property
     def disable_adapters(self) -> bool:

@@ -19,6 +19,7 @@ from stack_platform.adapters.fusing.fused import Compute
 from stack_platform.adapters.fusing.shared_inputs import SharedInputs
 from stack_platform.adapters.inject import AdapterTensors, Placement, restore
 from stack_platform.adapters.layer import AdaptedLayer, Switch
+from stack_platform.adapters.layer_verbs import Switched
 from stack_platform.adapters.merge import merge_into_base, merge_layers, restore_base, unmerge_layers
 from stack_platform.adapters.mixing.active import Choice, active_set, check_weights
 from stack_platform.adapters.placing import bias_of, carry_out, put_at
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from stack_platform.adapters.saved import SavedModule
 
 
-class AdaptedModel(nn.Module):
+class AdaptedModel(Switched):
     """A base model, changed in place, and the index of what adapters put on it.
 
     Attributes of the base model are reached through this one.
@@ -66,16 +67,6 @@ class AdaptedModel(nn.Module):
             return getattr(self.model, name)
 
     @property
-    def active_adapters(self) -> list[str]:
-        """Names of the adapters that change the output, in the order in which they do."""
-        return list(self.switch.active)
-
-    @property
-    def active_adapter(self) -> str | list[str]:
-        """The same, and the name alone where it is one."""
-        return self.switch.one_or_all
-
-    @property
     def prefix(self) -> str:
         """What the names of the first adapter's parameters have in common, `lora_` for LoRA."""
         return str(next(iter(self.peft_config.values())).prefix)
@@ -96,6 +87,12 @@ class AdaptedModel(nn.Module):
         """
         self._check_beside_others(found)
         if moves_base(found.config):  # it takes its part of what the others left
+            if tensors is not None and (others := self.moved_base()):
+                raise AdapterError(
+                    f"adapter {name!r} was saved beside what it left of the base weights, of which {others[0]!r} "
+                    "took a part too; load it into a model of its own, or save both with "
+                    "path_initial_model_for_weight_conversion"
+                )
             for layer in self.layers.values():
                 layer.use_original(False)
         added = carry_out(self, name, found, tensors, rest or {}, placement)

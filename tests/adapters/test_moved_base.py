@@ -92,6 +92,18 @@ def test_what_cannot_be_is_refused(llama, ids, other):
     assert model.active_adapters == ["moved"]
 
 
+def test_a_saved_one_is_not_loaded_beside_another(llama, tmp_path):
+    get_peft_model(llama(), LoraConfig(r=2, init_lora_weights="olora")).save_pretrained(tmp_path / "saved")
+    model = get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa"), "moved")
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        AdapterError, match=r"'saved' was saved beside what it left .* 'moved' took a part too"
+    ):
+        model.load_adapter(tmp_path / "saved", "saved")
+    assert {name for name, _ in model.named_parameters()} == before.keys()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
 def test_targets_and_fields_that_cannot_go_together_are_refused(llama):
     with pytest.raises(AdapterError, match="no place in an embedding"):
         get_peft_model(llama(), LoraConfig(target_modules=["embed_tokens"], lora_bias=True))
